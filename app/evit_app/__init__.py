@@ -1,0 +1,1 @@
+"""The evit-edge app: classify pictures with a converted model."""

@@ -1,0 +1,1 @@
+"""Photos, value ranges and their cache; knows no file format of any runtime."""

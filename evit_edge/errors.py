@@ -1,0 +1,77 @@
+"""The one tree of errors that this package raises.
+
+EvitEdgeError
+├── MissingExtraError     an optional dependency is not installed; carries the ``pip install`` line
+├── RequestError          a request that contradicts itself or asks for what does not exist
+├── DataError             photos: a file that is no picture, an empty folder, labels that do not fit
+├── CheckpointError       weights: unreadable, of another model, with wrong shapes, with NaN
+├── ConversionError       a model that could not be exported, rewritten, quantized or packed
+├── ArtefactError         a converted file that is corrupt, of another kind, or lacks what is asked of it
+├── VerificationError     an artefact that fails a gate; names the gate
+└── OutputError           a result that cannot be written where it was asked for
+
+A message says what was given, what is accepted, and what to do. Foreign exceptions are mapped at the seam
+where they arise, with ``from``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class EvitEdgeError(Exception):
+    """Base of all errors that evit-edge raises on purpose; the CLI prints its text as one line."""
+
+
+class MissingExtraError(EvitEdgeError):
+    """An optional dependency is not installed."""
+
+
+class RequestError(EvitEdgeError):
+    """A request that contradicts itself or asks for something that does not exist."""
+
+
+class DataError(EvitEdgeError):
+    """Photos or labels that cannot be used as given."""
+
+
+class CheckpointError(EvitEdgeError):
+    """Weights that cannot be read or do not belong to the model."""
+
+
+class ConversionError(EvitEdgeError):
+    """A model that could not be turned into the artefact asked for."""
+
+
+class ArtefactError(EvitEdgeError):
+    """A converted file that is corrupt, of an unknown kind, or lacks what is asked of it."""
+
+
+class VerificationError(EvitEdgeError):
+    """An artefact that fails a gate."""
+
+
+class OutputError(EvitEdgeError):
+    """A result that cannot be written where it was asked for."""
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional dependency.
+
+    Args:
+        module: Dotted import name.
+        extra: The extra of this distribution that installs it.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingExtraError: It is not installed; the message is the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as exc:
+        raise MissingExtraError(
+            f"{module.split('.')[0]} is needed for this and is not installed: pip install 'evit-edge[{extra}]'"
+        ) from exc
