@@ -73,5 +73,5 @@ def require(module: str, *, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as exc:
         raise MissingExtraError(
-            f"{module.split('.')[0]} is needed for this and is not installed: pip install 'evit-edge[{extra}]'"
+            f"{module.split('.', maxsplit=1)[0]} is needed for this and is not installed: pip install 'evit-edge[{extra}]'"
         ) from exc

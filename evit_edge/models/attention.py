@@ -38,9 +38,7 @@ class CascadedGroupAttention(nn.Module):
         self.value_dim = dim // num_heads
         self.window = window
         self.scale = key_dim**-0.5
-        self.qkvs = nn.ModuleList(
-            ConvNorm(self.value_dim, 2 * key_dim + self.value_dim) for _ in range(num_heads)
-        )
+        self.qkvs = nn.ModuleList(ConvNorm(self.value_dim, 2 * key_dim + self.value_dim) for _ in range(num_heads))
         self.dws = nn.ModuleList(
             ConvNorm(key_dim, key_dim, kernel_sizes[i], groups=key_dim) for i in range(num_heads)
         )
@@ -68,7 +66,13 @@ class WindowAttention(nn.Module):
     """Cut the plane into windows (zero-padded to a multiple), attend in each, put them together again."""
 
     def __init__(
-        self, dim: int, key_dim: int, num_heads: int, resolution: int, window_size: int, kernels: tuple[int, ...]
+        self,
+        dim: int,
+        key_dim: int,
+        num_heads: int,
+        resolution: int,
+        window_size: int,
+        kernels: tuple[int, ...],
     ) -> None:
         super().__init__()
         self.window = min(window_size, resolution)
