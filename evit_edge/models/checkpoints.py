@@ -1,0 +1,199 @@
+"""Weights in and out: our ``.safetensors``, timm's ``.safetensors`` or ``.pth``, the paper's ``.pth``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from evit_edge.errors import CheckpointError, RequestError
+from evit_edge.files import replacing, sha256_of
+from evit_edge.models.config import EfficientViTConfig, variant
+from evit_edge.models.efficientvit import EfficientViT
+from evit_edge.models.sources import resolve
+from evit_edge.models.statedict import adapt, infer_config, normalise_names
+from evit_edge.preprocessing import Preprocessing
+
+FORMAT = "evit-edge/1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network with everything that goes with its weights.
+
+    Attributes:
+        model: The network in eval mode, on the CPU, float32.
+        labels: One name per class, where known.
+        preprocessing: How a picture becomes an input.
+        aliases: Folder names that mean a label, such as ``Faces_easy`` for ``Faces``.
+        sha256: Of the file's bytes, hex.
+        name: Short name of the model, for files made from it.
+        notes: What was changed while loading, one sentence each; to be shown to the user.
+    """
+
+    model: EfficientViT
+    labels: tuple[str, ...] | None
+    preprocessing: Preprocessing
+    aliases: dict[str, str] = field(default_factory=dict)
+    sha256: str = ""
+    name: str = "model"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> EfficientViTConfig:
+        """The network's configuration."""
+        return self.model.config
+
+
+def load_checkpoint(
+    source: str | Path,
+    *,
+    model: str | None = None,
+    num_classes: int | None = None,
+    image_size: int | None = None,
+) -> Checkpoint:
+    """Build the network that a checkpoint belongs to and fill it.
+
+    Args:
+        source: A path, ``hf:OWNER/NAME`` on the Hugging Face hub, or ``everyday`` (shipped).
+        model: Variant that the weights must be of; read off their shapes if not given.
+        num_classes: Classes wanted; where the file has another number, the classifier starts anew.
+        image_size: Input side wanted, in pixels; where the attention window changes, its position
+            biases are interpolated.
+
+    Raises:
+        CheckpointError: The file is unreadable, of another model, has mis-shaped or missing weights, or NaN.
+        RequestError: The model or the image size does not exist.
+    """
+    path, default_name = resolve(source)
+    state, metadata = read_weights(path)
+    described = _described(metadata, path)
+    state = normalise_names(state)
+    found = described.config or infer_config(state, model, path)
+    if model is not None and found.name != model:
+        raise CheckpointError(f"{path} holds {found.name}; {model} was asked for")
+    config = found.adapted(num_classes=num_classes, image_size=image_size)
+    network = EfficientViT(config)
+    adapted, notes = adapt(state, network, path)
+    network.load_state_dict(adapted)
+    network.eval()
+    kept = config.num_classes == found.num_classes
+    preprocessing = described.preprocessing or Preprocessing(image_size=config.image_size)
+    if preprocessing.image_size != config.image_size:
+        preprocessing = Preprocessing(**{**preprocessing.to_json(), "image_size": config.image_size})
+    return Checkpoint(
+        model=network,
+        labels=described.labels if kept else None,
+        preprocessing=preprocessing,
+        aliases=described.aliases if kept else {},
+        sha256=sha256_of(path),
+        name=described.name or default_name,
+        notes=notes,
+    )
+
+
+def save_checkpoint(
+    path: Path,
+    model: EfficientViT,
+    *,
+    name: str,
+    labels: tuple[str, ...] | None,
+    preprocessing: Preprocessing,
+    aliases: dict[str, str] | None = None,
+    training: dict[str, Any] | None = None,
+) -> None:
+    """Write weights as ``.safetensors``, with all that is needed to use them in its metadata.
+
+    The tensors' names are timm's, float32.
+
+    Raises:
+        OutputError: The file cannot be written there.
+        RequestError: The labels do not fit the classifier.
+    """
+    if labels is not None and len(labels) != model.config.num_classes:
+        raise RequestError(f"{len(labels)} labels given for {model.config.num_classes} classes")
+    metadata = {
+        "format": FORMAT,
+        "name": name,
+        "model": model.config.name,
+        "num_classes": str(model.config.num_classes),
+        "image_size": str(model.config.image_size),
+        "preprocessing": json.dumps(preprocessing.to_json()),
+        "labels": json.dumps(labels, ensure_ascii=False),
+        "aliases": json.dumps(aliases or {}, ensure_ascii=False),
+        "training": json.dumps(training or {}, ensure_ascii=False),
+    }
+    tensors = {
+        key: value.detach().cpu().contiguous()
+        for key, value in model.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors and the string metadata of a ``.safetensors`` or pickled (weights only) file.
+
+    Raises:
+        CheckpointError: There is no such file, or it is neither.
+    """
+    if not path.is_file():
+        raise CheckpointError(
+            f"no checkpoint at {path}; give a .safetensors or .pth file, hf:OWNER/NAME or everyday"
+        )
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+                return state, file.metadata() or {}
+        except (SafetensorError, OSError, ValueError) as exc:
+            raise CheckpointError(f"{path} is not a readable .safetensors file: {exc}") from exc
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as exc:  # on damaged files the unpickler raises nearly anything
+        reason = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
+        raise CheckpointError(f"{path} cannot be read as weights only: {reason}") from exc
+    for key in ("model", "state_dict"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise CheckpointError(f"{path} holds no table of tensors; a state dict, plain or under 'model', is needed")
+    return loaded, {}
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What our own metadata says; all empty for a foreign file."""
+
+    config: EfficientViTConfig | None = None
+    labels: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
+    aliases: dict[str, str] = field(default_factory=dict)
+    name: str | None = None
+
+
+def _described(metadata: dict[str, str], path: Path) -> _Described:
+    if not metadata.get("format", "").startswith("evit-edge/"):
+        return _Described()
+    if metadata["format"] != FORMAT:
+        raise CheckpointError(f"{path} has format {metadata['format']}; this version reads {FORMAT}")
+    try:
+        labels = json.loads(metadata["labels"])
+        return _Described(
+            config=variant(metadata["model"]).adapted(
+                num_classes=int(metadata["num_classes"]), image_size=int(metadata["image_size"])
+            ),
+            labels=None if labels is None else tuple(str(label) for label in labels),
+            preprocessing=Preprocessing.from_json(json.loads(metadata["preprocessing"])),
+            aliases={str(key): str(value) for key, value in json.loads(metadata["aliases"]).items()},
+            name=metadata["name"],
+        )
+    except (KeyError, ValueError, TypeError, AttributeError, RequestError) as exc:
+        raise CheckpointError(f"{path} carries broken metadata: {exc!r}") from exc
