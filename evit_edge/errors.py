@@ -72,6 +72,7 @@ def require(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as exc:
+        name = module.split(".", maxsplit=1)[0]
         raise MissingExtraError(
-            f"{module.split('.', maxsplit=1)[0]} is needed for this and is not installed: pip install 'evit-edge[{extra}]'"
+            f"{name} is needed for this and is not installed: pip install 'evit-edge[{extra}]'"
         ) from exc
