@@ -1,0 +1,162 @@
+"""The TFLite interpreters: ai-edge-litert first, tflite-runtime second, one interface."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evit_edge.errors import ArtefactError, MissingExtraError
+
+_DELEGATE = "DELEGATE"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An installed interpreter.
+
+    Attributes:
+        name: Its distribution, ``ai-edge-litert`` or ``tflite-runtime``.
+        version: Its version.
+        module: Where its ``Interpreter`` class is.
+        delegates: Whether it hands the graph to XNNPACK by itself.
+    """
+
+    name: str
+    version: str
+    module: str
+    delegates: bool
+
+
+_KNOWN = (("ai-edge-litert", "ai_edge_litert.interpreter"), ("tflite-runtime", "tflite_runtime.interpreter"))
+
+
+@dataclass(frozen=True)
+class DelegatePartitions:
+    """How a graph was split between XNNPACK and the interpreter's own kernels.
+
+    Attributes:
+        partitions: Pieces that XNNPACK runs; 1 is best.
+        nodes: Operators of the graph.
+        native: Names of the operators left to the interpreter, in order.
+    """
+
+    partitions: int
+    nodes: int
+    native: tuple[str, ...]
+
+
+def installed_engines() -> tuple[Engine, ...]:
+    """The engines that can be imported, the preferred one first."""
+    found = []
+    for name, module in _KNOWN:
+        try:
+            importlib.import_module(module)
+        except (ImportError, AttributeError):  # AttributeError: tflite-runtime 2.14 under numpy 2
+            continue
+        found.append(Engine(name, importlib.metadata.version(name), module, name == "ai-edge-litert"))
+    return tuple(found)
+
+
+def preferred_engine() -> Engine:
+    """The engine to use.
+
+    Raises:
+        MissingExtraError: None is installed.
+    """
+    engines = installed_engines()
+    if not engines:
+        raise MissingExtraError(
+            "running a .tflite needs an interpreter and none is installed: pip install ai-edge-litert "
+            "(or, with Python 3.11 and numpy < 2, pip install tflite-runtime)"
+        )
+    return engines[0]
+
+
+def open_interpreter(path: Path, threads: int) -> tuple[Engine, Any]:
+    """Load a file and reserve its memory.
+
+    Returns:
+        The engine and its interpreter, ready for ``set_tensor``.
+
+    Raises:
+        ArtefactError: The engine refuses the file.
+        MissingExtraError: No engine is installed.
+    """
+    engine = preferred_engine()
+    make = importlib.import_module(engine.module).Interpreter
+    with _native_log() as log:
+        try:
+            interpreter = make(model_path=str(path), num_threads=threads)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError, TypeError, OSError) as exc:
+            failure: Exception | None = exc
+        else:
+            failure = None
+    if failure is not None:
+        reason = " ".join((str(failure) or log[0]).split())
+        raise ArtefactError(f"{path} is no usable .tflite file: {engine.name} says {reason}") from failure
+    return engine, interpreter
+
+
+def delegate_partitions(path: Path) -> DelegatePartitions | None:
+    """Count XNNPACK's partitions of a file.
+
+    With a delegate applied, the interpreter lists the original operators and, after them, one DELEGATE for each
+    partition. An operator is native when no DELEGATE produces its outputs and yet somebody reads them, or they
+    are the graph's.
+
+    Returns:
+        The split, or None where the engine has no delegate of its own.
+
+    Raises:
+        ArtefactError: The engine refuses the file.
+    """
+    engine, interpreter = open_interpreter(path, 1)
+    if not engine.delegates:
+        return None
+    operators = interpreter._get_ops_details()
+    delegates = [op for op in operators if op["op_name"] == _DELEGATE]
+    plain = [op for op in operators if op["op_name"] != _DELEGATE]
+    produced = {int(i) for op in delegates for i in op["outputs"]}
+    read = {int(i) for op in delegates for i in op["inputs"]}
+    read |= {int(detail["index"]) for detail in interpreter.get_output_details()}
+    native: list[str] = []
+    for op in reversed(plain):  # a native operator's inputs are read too: from the outputs backwards
+        outputs = {int(i) for i in op["outputs"]}
+        if outputs & read and not outputs & produced:
+            native.append(op["op_name"])
+            read |= {int(i) for i in op["inputs"]}
+    return DelegatePartitions(len(delegates), len(plain), tuple(reversed(native)))
+
+
+@contextmanager
+def _native_log() -> Iterator[list[str]]:
+    """Keep what the interpreter's C++ writes to stderr out of the terminal.
+
+    It greets every load there, which would spoil the promise of one line on stderr for an error.
+
+    Yields:
+        A list that holds the text, as its only entry, after the block.
+    """
+    text = [""]
+    try:
+        saved = os.dup(2)
+    except OSError:  # no stderr at all: nothing to protect
+        yield text
+        return
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield text
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            log.seek(0)
+            text[0] = log.read().decode("utf-8", "replace")
