@@ -1,0 +1,98 @@
+"""Fixtures for all tests: real photos, what lies beside the checkout, and the side environments."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+def _missing(what: str) -> None:
+    """Skip on somebody's laptop, fail in CI: there a skip would hide that nothing was checked."""
+    if IN_CI:
+        pytest.fail(f"{what}; in CI it must be there", pytrace=False)
+    pytest.skip(what)
+
+
+def shared_folder() -> Path:
+    """The folder with photos and foreign models: ``EVIT_EDGE_SHARED``, by default ``../shared``."""
+    return Path(os.environ.get("EVIT_EDGE_SHARED") or ROOT.parent / "shared")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked ``shared`` where the folder is missing."""
+    folder = shared_folder()
+    if item.get_closest_marker("shared") and not (folder / "data").is_dir():
+        _missing(f"{folder}/data is missing (EVIT_EDGE_SHARED names another place)")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder that holds ``data/`` (photos) and ``models/``; for tests marked ``shared``."""
+    return shared_folder()
+
+
+def _side_environment(name: str) -> Path:
+    python = ROOT / ".envs" / name / "bin" / "python"
+    if not python.exists():
+        _missing(
+            f"the environment .envs/{name} is missing (`make envs` builds it; tflite-runtime needs Python 3.11)"
+        )
+    return python
+
+
+@pytest.fixture(scope="session")
+def tflite_runtime_python() -> Path:
+    """Interpreter with tflite-runtime 2.14, numpy 1 and evit_edge's base dependencies."""
+    return _side_environment("tflite-runtime")
+
+
+@pytest.fixture(scope="session")
+def mediapipe_python() -> Path:
+    """Interpreter with MediaPipe Tasks; evit_edge is not installed there."""
+    return _side_environment("mediapipe")
+
+
+@pytest.fixture(scope="session")
+def coffee() -> np.ndarray:
+    """A cup of coffee, RGB uint8 (400, 600, 3), CC0."""
+    return np.ascontiguousarray(skimage.data.coffee())
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, np.ndarray]:
+    """Five photos that are inside scikit-image's wheel, RGB uint8 (H, W, 3)."""
+    grey = np.repeat(skimage.data.camera()[..., None], 3, axis=2)
+    names = ("astronaut", "cat", "coffee", "rocket")
+    return {name: np.ascontiguousarray(getattr(skimage.data, name)()) for name in names} | {"camera": grey}
+
+
+@pytest.fixture(scope="session")
+def photo_folder(photos: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the five photos as JPEG; read only."""
+    folder = tmp_path_factory.mktemp("photos")
+    for name, image in photos.items():
+        Image.fromarray(image).save(folder / f"{name}.jpg", quality=95)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def coffee_jpg(photo_folder: Path) -> Path:
+    """The coffee as JPEG; read only."""
+    return photo_folder / "coffee.jpg"
+
+
+@pytest.fixture(scope="session")
+def coffee_png(coffee: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The coffee as PNG; read only."""
+    path = tmp_path_factory.mktemp("png") / "coffee.png"
+    Image.fromarray(coffee).save(path)
+    return path
