@@ -8,10 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+from hypothesis import settings
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+
+# No deadline: a busy machine is no defect. In CI the same examples every time, so that red means a change.
+settings.register_profile("evit", deadline=None, derandomize=IN_CI)
+settings.load_profile("evit")
 
 
 def _missing(what: str) -> None:

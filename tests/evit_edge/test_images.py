@@ -233,7 +233,7 @@ def test_a_folder(tmp_path: Path) -> None:
         read_rgb(tmp_path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_files_give_a_picture_or_a_data_error(tmp_path: Path, data: st.DataObject) -> None:
     """Nothing but DataError comes out, and no warning, whatever bytes change."""
