@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from evit_calibration.errors import PhotosError
 from evit_calibration.photos import list_photos
-
 from evit_edge.errors import DataError
 from evit_edge.runtime.info import ModelInfo
 

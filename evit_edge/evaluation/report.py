@@ -164,7 +164,7 @@ def confusion_matrix(run: PredictionRun, model: Predictions) -> npt.NDArray[np.i
     column = {label: i for i, label in enumerate(classes)}
     answers = [column.get(model.info.label(int(class_id)), len(classes)) for class_id in model.ranked[:, 0]]
     matrix = np.zeros((len(classes), len(classes) + 1), dtype=np.int64)
-    np.add.at(matrix, (run.photos.truth, answers), 1)
+    np.add.at(matrix, (run.photos.truth, np.array(answers)), 1)
     return matrix
 
 

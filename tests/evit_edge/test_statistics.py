@@ -41,7 +41,7 @@ def test_mcnemar_known_value():
 @pytest.mark.parametrize(
     ("table", "low", "high"),
     [
-        # Fagerland, Lydersen and Laake (2014), same study: 1, 1, 7, 12 of 21; Newcombe's interval -0.507 to -0.026.
+        # The same authors (2014), same study: 1, 1, 7, 12 of 21 pairs; Newcombe's interval -0.507 to -0.026.
         pytest.param((1, 1, 7, 12), -0.507, -0.026, id="airway"),
         pytest.param((0, 0, 0, 50), -0.0714, 0.0714, id="nobody right"),
     ],

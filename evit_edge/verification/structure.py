@@ -1,0 +1,58 @@
+"""Gates on the file itself: is it the one that the manifest describes?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evit_edge.files import sha256_of
+from evit_edge.manifest import Manifest
+from evit_edge.runtime.engines import delegate_partitions
+from evit_edge.runtime.info import ModelInfo
+from evit_edge.tensors import TensorSpec
+from evit_edge.verification.gates import Gate
+
+
+def structure_gates(artefact: Path, info: ModelInfo, manifest: Manifest) -> list[Gate]:
+    """Compare a file with its manifest.
+
+    Raises:
+        ArtefactError: The engine refuses the file.
+    """
+    stated = manifest.artefact
+    labels = len(info.labels or ())
+    return [
+        _equal("sha256", sha256_of(artefact), stated.sha256),
+        _equal("size", f"{artefact.stat().st_size} bytes", f"{stated.size_bytes} bytes"),
+        _equal("input", _shown(info.input), _shown(stated.input)),
+        _equal("output", _shown(info.output), _shown(stated.output)),
+        _equal("output kind", info.output_kind.value, stated.output_kind.value),
+        _equal("labels", str(labels), str(stated.labels)),
+        Gate.check(
+            "resize rule",
+            info.preprocessing == manifest.preprocessing,
+            f"{info.preprocessing.image_size} px of {info.preprocessing.resize_to}, {info.preprocessing.interpolation}",
+            f"{manifest.preprocessing.image_size} px of {manifest.preprocessing.resize_to}, "
+            f"{manifest.preprocessing.interpolation}",
+        ),
+        _partitions(artefact, stated.partitions),
+    ]
+
+
+def _partitions(artefact: Path, stated: int | None) -> Gate:
+    if stated is None:
+        return Gate.skip("partitions", "the manifest states none", "as stated")
+    required = f"at most {stated}"
+    found = delegate_partitions(artefact)
+    if found is None:
+        return Gate.skip("partitions", "only ai-edge-litert tells them", required)
+    native = f", native: {', '.join(found.native)}" if found.native else ""
+    return Gate.check("partitions", 1 <= found.partitions <= stated, f"{found.partitions}{native}", required)
+
+
+def _equal(name: str, measured: str, required: str) -> Gate:
+    return Gate.check(name, measured == required, measured, required)
+
+
+def _shown(spec: TensorSpec) -> str:
+    quantized = "" if spec.scale is None else f", scale {spec.scale:.6g}, zero point {spec.zero_point}"
+    return f"{spec.dtype} {list(spec.shape)}{quantized}"
