@@ -66,9 +66,7 @@ class Thresholds:
         if not 0 <= self.min_agreement <= 1:
             raise RequestError(f"agreement of at least {self.min_agreement} asked for; 0 to 1 is accepted")
         if self.max_relative_error is not None and self.max_relative_error <= 0:
-            raise RequestError(
-                f"relative error of at most {self.max_relative_error} asked for; above 0 is accepted"
-            )
+            raise RequestError(f"relative error of at most {self.max_relative_error} given; above 0 is accepted")
 
     @classmethod
     def of(cls, quantization: Quantization) -> Thresholds:

@@ -13,6 +13,8 @@ from evit_edge.runtime.info import Runner
 from evit_edge.tensors import OutputKind, centred_logits
 from evit_edge.verification.gates import Gate, Thresholds
 
+_TINY = float(np.finfo(np.float64).tiny)
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -46,8 +48,8 @@ def measure_parity(measured: FloatArray, reference: FloatArray) -> Parity:
     products = (measured * reference).sum(axis=1)  # (N,)
     cosines = np.where(norms == 0, 0.0, products / np.where(norms == 0, 1.0, norms))
     return Parity(
-        relative_error=float(np.abs(error).max() / max(np.abs(reference).max(), np.finfo(np.float64).tiny)),
-        sqnr_db=math.inf if noise == 0 else 10 * math.log10(max(signal, np.finfo(np.float64).tiny) / noise),
+        relative_error=float(np.abs(error).max()) / max(float(np.abs(reference).max()), _TINY),
+        sqnr_db=math.inf if noise == 0 else 10 * math.log10(max(signal, _TINY) / noise),
         min_cosine=float(cosines.min()),
         top1_agreement=float((measured.argmax(axis=1) == reference.argmax(axis=1)).mean()),
     )

@@ -6,19 +6,21 @@ from pathlib import Path
 
 from evit_edge.files import sha256_of
 from evit_edge.manifest import Manifest
+from evit_edge.preprocessing import Preprocessing
 from evit_edge.runtime.engines import delegate_partitions
 from evit_edge.runtime.info import ModelInfo
+from evit_edge.runtime.tflite_file import TfliteFile
 from evit_edge.tensors import TensorSpec
 from evit_edge.verification.gates import Gate
 
 
-def structure_gates(artefact: Path, info: ModelInfo, manifest: Manifest) -> list[Gate]:
+def structure_gates(file: TfliteFile, info: ModelInfo, manifest: Manifest) -> list[Gate]:
     """Compare a file with its manifest.
 
     Raises:
         ArtefactError: The engine refuses the file.
     """
-    stated = manifest.artefact
+    artefact, stated = info.path, manifest.artefact
     labels = len(info.labels or ())
     return [
         _equal("sha256", sha256_of(artefact), stated.sha256),
@@ -27,15 +29,17 @@ def structure_gates(artefact: Path, info: ModelInfo, manifest: Manifest) -> list
         _equal("output", _shown(info.output), _shown(stated.output)),
         _equal("output kind", info.output_kind.value, stated.output_kind.value),
         _equal("labels", str(labels), str(stated.labels)),
-        Gate.check(
-            "resize rule",
-            info.preprocessing == manifest.preprocessing,
-            f"{info.preprocessing.image_size} px of {info.preprocessing.resize_to}, {info.preprocessing.interpolation}",
-            f"{manifest.preprocessing.image_size} px of {manifest.preprocessing.resize_to}, "
-            f"{manifest.preprocessing.interpolation}",
-        ),
+        _rule(file.preprocessing, manifest.preprocessing),
         _partitions(artefact, stated.partitions),
     ]
+
+
+def _rule(carried: Preprocessing | None, stated: Preprocessing) -> Gate:
+    required = f"{stated.image_size} px of {stated.resize_to}, {stated.interpolation}"
+    if carried is None:
+        return Gate.skip("resize rule", "the file carries none", required)
+    measured = f"{carried.image_size} px of {carried.resize_to}, {carried.interpolation}"
+    return Gate.check("resize rule", carried == stated, measured, required)
 
 
 def _partitions(artefact: Path, stated: int | None) -> Gate:

@@ -17,6 +17,7 @@ from evit_edge.golden import Golden, read_golden
 from evit_edge.manifest import Manifest, golden_path, manifest_path, read_manifest
 from evit_edge.runtime.info import Runner
 from evit_edge.runtime.tflite import TfliteRunner
+from evit_edge.runtime.tflite_file import read_tflite_file
 from evit_edge.tensors import OutputKind, centred_logits
 from evit_edge.verification.gates import Gate, Thresholds, VerificationReport
 from evit_edge.verification.parity import golden_gates, measure_parity
@@ -68,12 +69,13 @@ def verify(request: VerifyRequest, progress: Progress | None = None) -> Verifica
         DataError: A folder holds no photos, or more than 5 % of them cannot be read.
         MissingExtraError: An engine is not installed.
     """
-    runner = TfliteRunner(request.artefact, threads=request.threads)
+    file = read_tflite_file(request.artefact)
     manifest = request.manifest or read_manifest(manifest_path(request.artefact))
+    runner = TfliteRunner(request.artefact, threads=request.threads, preprocessing=manifest.preprocessing)
     golden = request.golden or read_golden(golden_path(request.artefact))
     thresholds = request.thresholds or Thresholds.of(manifest.quantization)
     paths = _photos(request)
-    gates = structure_gates(request.artefact, runner.info, manifest)
+    gates = structure_gates(file, runner.info, manifest)
     parity, figures = golden_gates(runner, golden, thresholds)
     gates += parity
     reference = None
@@ -104,8 +106,8 @@ def _reference(request: VerifyRequest, manifest: Manifest, golden: Golden) -> tu
     checkpoint: Checkpoint = load_checkpoint(weights, model=source.architecture, image_size=source.image_size)
     if checkpoint.config.num_classes != source.num_classes:
         raise RequestError(
-            f"{weights} has {checkpoint.config.num_classes} classes and {request.artefact.name} {source.num_classes}; "
-            "give the weights that it was made from"
+            f"{weights} has {checkpoint.config.num_classes} classes and {request.artefact.name} "
+            f"{source.num_classes}; give the weights that it was made from"
         )
     runner = TorchRunner(checkpoint, Path(weights), threads=request.threads)
     logits = runner.run(golden.images)
