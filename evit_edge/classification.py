@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
 from evit_edge.errors import RequestError
 from evit_edge.images import read_rgb
@@ -54,6 +55,7 @@ class Classification:
 
 def warm_up(runner: Runner) -> None:
     """Run once on black, so that the first photo's time holds no set-up."""
+    Image.preinit()  # loads the decoders of the common formats
     side = runner.info.image_size
     runner.run(np.zeros((1, side, side, 3), dtype=np.uint8))
 

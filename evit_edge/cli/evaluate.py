@@ -21,12 +21,13 @@ def evaluate(
     artefacts: Annotated[
         list[str], typer.Argument(help="Models to compare: .tflite files, checkpoints, or everyday.")
     ],
+    *,
     data: Annotated[
-        list[Path], typer.Option("--data", help="Folder with one folder of photos per class; may be repeated.")
+        list[Path], typer.Option("--data", help="Folder with one folder of photos per class; repeatable.")
     ],
     alias: Annotated[
         list[str] | None,
-        typer.Option("--alias", help="FOLDER=LABEL, for a folder named otherwise; may be repeated."),
+        typer.Option("--alias", help="FOLDER=LABEL, for a folder named otherwise; repeatable."),
     ] = None,
     confusion_matrix: Annotated[
         Path | None, typer.Option("--confusion-matrix", help="Picture to write (.png, .svg or .pdf).")
@@ -48,11 +49,10 @@ def evaluate(
 
     if confusion_matrix is not None:
         check_picture_path(confusion_matrix)
+    threads = threads or os.cpu_count() or 1
     runners = [
-        open_model(
-            a, threads=threads or os.cpu_count() or 1, labels=labels, input_range=input_range, override=False
-        )
-        for a in artefacts
+        open_model(artefact, threads=threads, labels=labels, input_range=input_range, override=False)
+        for artefact in artefacts
     ]
     photos = label_photos(data, [runner.info for runner in runners], parse_aliases(alias or ()))
     with progress_bar("photos", len(photos.paths)) as progress:

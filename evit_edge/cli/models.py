@@ -19,14 +19,12 @@ def models(
     from evit_edge.models.complexity import count  # noqa: PLC0415 - nothing that --help needs
     from evit_edge.models.config import PAPER_FIGURES, VARIANTS  # noqa: PLC0415
 
-    entries = []
-    for name, config in VARIANTS.items():
-        counted = count(config.adapted(num_classes=classes, image_size=image_size))
-        paper = PAPER_FIGURES[name]
-        entries.append(
-            {"name": name, "parameters": counted.parameters, "macs": counted.macs, "paper": vars(paper)}
-        )
+    counted = {
+        name: count(config.adapted(num_classes=classes, image_size=image_size))
+        for name, config in VARIANTS.items()
+    }
     if json:
+        entries = [{"name": name, **vars(counted[name]), "paper": vars(PAPER_FIGURES[name])} for name in VARIANTS]
         print_json({"image_size": image_size, "classes": classes, "models": entries})
         return
     print_table(
@@ -35,13 +33,13 @@ def models(
         [
             (
                 name,
-                f"{entry['parameters']:,}",
-                f"{entry['macs'] / 1e6:.1f}",
+                f"{counted[name].parameters:,}",
+                f"{counted[name].macs / 1e6:.1f}",
                 str(PAPER_FIGURES[name].parameters_m),
                 str(PAPER_FIGURES[name].mflops),
                 str(PAPER_FIGURES[name].top1_percent),
                 str(PAPER_FIGURES[name].v100_images_per_s),
             )
-            for name, entry in zip(VARIANTS, entries, strict=True)
+            for name in VARIANTS
         ],
     )

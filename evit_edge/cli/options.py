@@ -20,8 +20,8 @@ InputRangeOption = Annotated[
     str | None,
     typer.Option(
         "--input-range",
-        help="What a float input without metadata expects of a pixel: minus-one-to-one (the default), zero-to-one, "
-        "imagenet or raw.",
+        help="What a float input expects of a pixel where its metadata is silent or wrong: minus-one-to-one "
+        "(the default), zero-to-one, imagenet or raw.",
     ),
 ]
 

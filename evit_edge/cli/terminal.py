@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import typer
+
+_KEPT_WHOLE = 20
 
 
 def print_json(value: Any) -> None:
@@ -17,15 +19,20 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
     """Print a table; the first ``left`` columns are words, the others figures."""
-    from rich.console import Console  # noqa: PLC0415 - only needed once there is something to show
+    from rich import box  # noqa: PLC0415 - only needed once there is something to show
+    from rich.console import Console  # noqa: PLC0415
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(title=escape(title) or None, title_justify="left", title_style="bold")
+    table = Table(box=box.SIMPLE_HEAD)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < left else "right", overflow="fold")
+        width = max((len(row[i]) for row in rows), default=0)
+        justify: Literal["left", "right"] = "left" if i < left else "right"
+        table.add_column(column, justify=justify, overflow="fold", min_width=min(width, _KEPT_WHOLE))
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(title)}[/bold]")
     Console(highlight=False).print(table)
 
 
