@@ -19,17 +19,15 @@ def models(
     from evit_edge.models.complexity import count  # noqa: PLC0415 - nothing that --help needs
     from evit_edge.models.config import PAPER_FIGURES, VARIANTS  # noqa: PLC0415
 
-    counted = {
-        name: count(config.adapted(num_classes=classes, image_size=image_size))
-        for name, config in VARIANTS.items()
-    }
+    sized = {name: config.adapted(num_classes=classes, image_size=image_size) for name, config in VARIANTS.items()}
+    counted = {name: count(config) for name, config in sized.items()}
     if json:
         entries = [{"name": name, **vars(counted[name]), "paper": vars(PAPER_FIGURES[name])} for name in VARIANTS]
         print_json({"image_size": image_size, "classes": classes, "models": entries})
         return
     print_table(
         f"EfficientViT at {image_size} px with {classes} classes; on the right the paper's figures (224 px, 1000)",
-        ("model", "parameters", "MMACs", "params M", "MFLOPs", "top-1 %", "V100 images/s"),
+        ("model", "parameters", "MMACs", "params M", "MFLOPs", "top-1 %", "V100 img/s"),
         [
             (
                 name,
