@@ -5,7 +5,7 @@ Computes what the train form computes in eval mode, with fewer and larger operat
 - BatchNorm is folded into the convolution or linear layer beside it;
 - ``x + dwconv(x)`` is one depthwise convolution whose centre tap is larger by 1;
 - the factor ``key_dim ** -0.5`` is folded into each head's depthwise convolution on the query;
-- q, k and v are linear layers of their own, so that nothing is cut apart after a product;
+- q, k and v are convolutions of their own, so that nothing is cut apart after a product;
 - planes are (B, H, W, C) and tokens (B, H*W, C). A convolution stands between two permutes that cancel
   against the layout of the file format, which leaves only the transposes of the window partition.
 
@@ -79,11 +79,10 @@ def folded(layer: ConvNorm, *, residual: bool = False, scale: float = 1.0) -> nn
     return cast(nn.Conv2d, _filled(conv, weight * scale, shift * scale))
 
 
-def pointwise(layer: ConvNorm, rows: slice = slice(None)) -> nn.Linear:
-    """A 1x1 convolution with its BatchNorm as a linear layer on the last axis; ``rows`` picks outputs."""
-    conv = folded(layer)
-    weight, bias = conv.weight[rows, :, 0, 0], cast(Tensor, conv.bias)[rows]
-    return cast(nn.Linear, _filled(nn.Linear(weight.shape[1], weight.shape[0]), weight, bias))
+def rows(conv: nn.Conv2d, start: int, stop: int) -> nn.Conv2d:
+    """The 1x1 convolution that computes output channels ``start`` to ``stop`` alone."""
+    part = nn.Conv2d(conv.in_channels, stop - start, 1)
+    return cast(nn.Conv2d, _filled(part, conv.weight[start:stop], cast(Tensor, conv.bias)[start:stop]))
 
 
 def classifier(head: NormLinear) -> nn.Linear:
@@ -161,22 +160,21 @@ class DeployedHead(nn.Module):
 
     def __init__(self, source: CascadedGroupAttention, head: int) -> None:
         super().__init__()
-        dk = source.key_dim
-        qkv = cast(ConvNorm, source.qkvs[head])
-        self.q = pointwise(qkv, slice(0, dk))
-        self.k = pointwise(qkv, slice(dk, 2 * dk))
-        self.v = pointwise(qkv, slice(2 * dk, None))
+        dk, dv = source.key_dim, source.value_dim
+        qkv = folded(cast(ConvNorm, source.qkvs[head]))
+        self.q = PlaneConv(rows(qkv, 0, dk))
+        self.k = PlaneConv(rows(qkv, dk, 2 * dk))
+        self.v = PlaneConv(rows(qkv, 2 * dk, 2 * dk + dv))
         self.local = PlaneConv(folded(cast(ConvNorm, source.dws[head]), scale=source.scale))
         bias = source.attention_biases[head][source.attention_bias_idxs]  # (S, S)
         self.register_buffer("bias", bias.detach()[None].clone())  # (1, S, S)
 
     def forward(self, x: Tensor) -> Tensor:
-        """One window's split (B, w, w, dv) to tokens (B, S, dv), S = w*w."""
-        batch, height, width, _ = x.shape
-        tokens = x.reshape(batch, height * width, -1)  # (B, S, dv)
-        q = self.local(self.q(x)).reshape(batch, height * width, -1)  # (B, S, dk)
-        attention = q @ self.k(tokens).transpose(1, 2) + self.bias  # (B, S, S)
-        return attention.softmax(-1) @ self.v(tokens)  # (B, S, dv)
+        """A split of the windows (B, w, w, dv), in and out."""
+        q = self.local(self.q(x)).flatten(1, 2)  # (B, S, dk), S = w*w
+        k, v = self.k(x).flatten(1, 2), self.v(x).flatten(1, 2)  # (B, S, dk), (B, S, dv)
+        attention = q @ k.transpose(1, 2) + self.bias  # (B, S, S)
+        return (attention.softmax(-1) @ v).reshape(x.shape)  # (B, w, w, dv)
 
 
 class DeployedAttention(nn.Module):
@@ -186,16 +184,15 @@ class DeployedAttention(nn.Module):
         super().__init__()
         self.window = source.window
         self.heads = nn.ModuleList(DeployedHead(source.attn, i) for i in range(len(source.attn.qkvs)))
-        self.proj = pointwise(cast(ConvNorm, source.attn.proj[1]))
+        self.proj = PlaneConv(folded(cast(ConvNorm, source.attn.proj[1])))
 
     def attend(self, x: Tensor) -> Tensor:
         """Windows (B, w, w, C) in and out."""
         outputs: list[Tensor] = []
         for head, split in zip(self.heads, x.chunk(len(self.heads), dim=-1), strict=True):
-            feature = split if not outputs else split + outputs[-1].reshape(split.shape)  # (B, w, w, dv)
-            outputs.append(head(feature))  # (B, S, dv)
-        y = F.relu(torch.cat(outputs, dim=-1))  # (B, S, C)
-        return self.proj(y).reshape(x.shape)  # (B, w, w, C)
+            feature = split if not outputs else split + outputs[-1]  # (B, w, w, dv)
+            outputs.append(head(feature))  # (B, w, w, dv)
+        return self.proj(F.relu(torch.cat(outputs, dim=-1)))  # (B, w, w, C)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) in and out."""
