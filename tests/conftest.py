@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +17,8 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+
+_LIBRARIES: list[Any] = []  # torch forgets a schema together with its Library object
 
 # No deadline: a busy machine is no defect. In CI the same examples every time, so that red means a change.
 settings.register_profile("evit", deadline=None, derandomize=IN_CI)
@@ -64,6 +70,21 @@ def tflite_runtime_python() -> Path:
 def mediapipe_python() -> Path:
     """Interpreter with MediaPipe Tasks; evit_edge is not installed there."""
     return _side_environment("mediapipe")
+
+
+@pytest.fixture(scope="session")
+def timm() -> ModuleType:
+    """The module timm, an oracle. It imports torchvision, whose compiled part fits no CPU build of torch."""
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:  # "operator torchvision::nms does not exist": declare what it decorates, never call it
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        torch = importlib.import_module("torch")
+        _LIBRARIES.append(torch.library.Library("torchvision", "DEF"))
+        _LIBRARIES[0].define("nms(Tensor a, Tensor b, float c) -> Tensor")
+        _LIBRARIES[0].define("qnms(Tensor a, Tensor b, float c) -> Tensor")
+    return importlib.import_module("timm")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from evit_edge.preprocessing import Preprocessing
 from evit_edge.training.augment import Augmentation
 from evit_edge.training.config import TrainConfig
 from evit_edge.training.data import Split, eval_batches, find_photos, train_loader, worker_count
-from evit_edge.training.objective import Score, Teachers, score, training_loss
+from evit_edge.training.objective import Score, Teachers, load_teachers, score, training_loss
 from evit_edge.training.optimization import WeightAverage, clip_gradients, learning_rate_at, make_optimizer
 from evit_edge.training.processes import Process, joined, mean_over
 from evit_edge.training.records import draw_curves, read_records, write_records
@@ -71,7 +71,11 @@ class TrainResult:
     notes: tuple[str, ...] = ()
 
 
-def train(config: TrainConfig, report: Callable[[Progress], None] = lambda _: None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    report: Callable[[Progress], None] = lambda _: None,
+    teachers: Sequence[nn.Module] = (),
+) -> TrainResult:
     """Train as configured; a run that was interrupted in ``config.output`` goes on where its state is.
 
     Under ``torchrun`` every process calls this with the same configuration; the first one writes.
@@ -79,6 +83,8 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda _: No
     Args:
         config: The run.
         report: Called after each step and each epoch, in the first process only.
+        teachers: Networks of any kind to distil from besides ``config.teachers``; each maps normalised float
+            (B, 3, S, S) to logits (B, classes), classes in the order of ``find_photos``.
 
     Raises:
         DataError: The photos cannot be used.
@@ -90,13 +96,13 @@ def train(config: TrainConfig, report: Callable[[Progress], None] = lambda _: No
     if not split.val.paths:
         raise DataError("no held-out photos: add val/ beside train/, or give class folders to be split")
     with joined(config) as process:
-        return _Run(config, split, process).finish(report if process.leads else lambda _: None)
+        return _Run(config, split, process, teachers).finish(report if process.leads else lambda _: None)
 
 
 class _Run:
     """One process's share of a run; holds what lives from epoch to epoch."""
 
-    def __init__(self, config: TrainConfig, split: Split, process: Process) -> None:
+    def __init__(self, config: TrainConfig, split: Split, process: Process, teachers: Sequence[nn.Module]) -> None:
         self.config, self.split, self.process = config, split, process
         torch.manual_seed(config.seed)
         self.preprocessing = Preprocessing(image_size=config.image_size, crop_fraction=config.crop_fraction)
@@ -107,9 +113,9 @@ class _Run:
         self.stepped = self._stepped()
         self.augment = Augmentation(config, self.preprocessing, len(split.labels)).to(process.device)
         self.teachers: Teachers | None = None
-        if config.teachers:
-            teachers = Teachers(config.teachers, split.labels, config)
-            self.teachers = _placed(teachers, process.device).eval()
+        if config.teachers or teachers:
+            taught_by = Teachers([*load_teachers(config, split.labels), *teachers])
+            self.teachers = _placed(taught_by, process.device).eval()
         self.loader, self.order = train_loader(split.train, config, process.rank, process.world)
         self.val = eval_batches(split.val, self.preprocessing, worker_count(config)) if process.leads else []
         self.first_epoch = self._resume()

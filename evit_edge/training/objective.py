@@ -23,19 +23,29 @@ class Teachers(nn.Module):
     as in Beyer et al., "Knowledge distillation: A good teacher is patient and consistent" (2022).
     """
 
-    def __init__(self, sources: Sequence[str], labels: tuple[str, ...], config: TrainConfig) -> None:
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.networks = nn.ModuleList()
-        for source in sources:
-            checkpoint = load_checkpoint(source, image_size=config.image_size)
-            if checkpoint.labels != labels:
-                raise CheckpointError(f"teacher {source} knows other classes than the data; train it on the same")
-            self.networks.append(checkpoint.model.requires_grad_(requires_grad=False))
+        self.networks = nn.ModuleList(network.requires_grad_(requires_grad=False) for network in networks)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Normalised (B, 3, S, S) to logits (B, classes)."""
         return torch.stack([network(x) for network in self.networks]).mean(0)
+
+
+def load_teachers(config: TrainConfig, labels: tuple[str, ...]) -> list[nn.Module]:
+    """Load ``config.teachers``.
+
+    Raises:
+        CheckpointError: A teacher cannot be read or answers with other classes than the data's.
+    """
+    networks: list[nn.Module] = []
+    for source in config.teachers:
+        checkpoint = load_checkpoint(source, image_size=config.image_size)
+        if checkpoint.labels != labels:
+            raise CheckpointError(f"teacher {source} knows other classes than the data; train it on the same")
+        networks.append(checkpoint.model)
+    return networks
 
 
 def training_loss(logits: Tensor, targets: Tensor, taught: Tensor | None, config: TrainConfig) -> Tensor:

@@ -1,0 +1,63 @@
+# `make demo` and `make test` each work from a bare clone; `make help` lists the rest.
+# Other interpreter: make test PYTHON=/path/to/python3.12. Fewer test processes: make test WORKERS=0.
+
+PYTHON ?= $(shell sh scripts/find_python.sh 3.11 3.12 3.13)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q -c constraints.txt
+DEMO := demo-output
+WORKERS ?= 2
+
+# One thread a process: two test processes fill two cores, and more threads than cores only wait for each other.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: help demo test lint format envs clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo    install, convert the shipped model to int8, verify it, classify a photo"
+	@echo "make test    install what tests need, run all tests"
+	@echo "make lint    ruff, mypy, import contracts"
+	@echo "make format  let ruff format and mend"
+	@echo "make envs    the side environments of two tests (make test builds them too)"
+	@echo "make clean   remove environments, caches and the demo's output"
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; }
+	@sh scripts/make_venv.sh "$(PYTHON)" $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python constraints.txt pyproject.toml
+	@echo "installing evit-edge with its converters into $(VENV) (torch among them: minutes, the first time)"
+	@$(PIP) torch==2.13.0 -e '.[convert]' scikit-image
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/python constraints.txt pyproject.toml tests/environments/oracles.txt
+	@echo "installing evit-edge and what its tests need into $(VENV) (torch among them: minutes, the first time)"
+	@$(PIP) torch==2.13.0 -e '.[dev]'
+	@$(PIP) --no-deps -r tests/environments/oracles.txt
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	@$(BIN)/evit-edge convert --quantize int8 --output $(DEMO) --overwrite
+	@$(BIN)/evit-edge verify $(DEMO)/*-int8.tflite
+	@$(BIN)/python -c 'import sys; from PIL import Image; from skimage.data import coffee; Image.fromarray(coffee()).save(sys.argv[1])' $(DEMO)/coffee.png
+	@$(BIN)/evit-edge classify $(DEMO)/*-int8.tflite $(DEMO)/coffee.png
+
+envs: $(VENV)/bin/python
+	@sh scripts/side_environments.sh $(BIN)/python
+
+test: $(VENV)/.test envs
+	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 $(PYTEST_ARGS)
+
+lint: $(VENV)/.test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .envs $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

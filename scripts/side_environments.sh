@@ -1,0 +1,47 @@
+#!/bin/sh
+# Builds the two environments that tests start programs in, where this machine allows it, and says why where not.
+# A file `ready` in the environment's folder tells the tests that it works. In CI (CI=true) both must work.
+cd "$(dirname "$0")/.."
+failed=0
+
+skip() {
+    echo "skipped: .envs/$1: $2; its tests are skipped too" >&2
+    failed=1
+}
+
+build() { # build NAME PYTHON: the pinned packages of tests/environments/NAME.txt
+    sh scripts/make_venv.sh "$2" ".envs/$1" \
+        && ".envs/$1/bin/python" -m pip install -q --no-deps -r "tests/environments/$1.txt"
+}
+
+up_to_date() {
+    [ -e ".envs/$1/ready" ] && [ -z "$(find "tests/environments/$1.txt" pyproject.toml -newer ".envs/$1/ready")" ]
+}
+
+tflite_runtime() {
+    name=tflite-runtime
+    up_to_date $name && return
+    python=$(sh scripts/find_python.sh 3.11) || { skip $name "tflite-runtime 2.14 needs Python 3.11"; return; }
+    echo "building .envs/$name"
+    build $name "$python" && ".envs/$name/bin/python" -m pip install -q --no-deps -e . \
+        || { skip $name "its packages cannot be installed"; return; }
+    ".envs/$name/bin/python" -c 'import evit_edge, tflite_runtime.interpreter' && touch .envs/$name/ready \
+        || skip $name "tflite-runtime cannot be imported"
+}
+
+mediapipe() {
+    name=mediapipe
+    up_to_date $name && return
+    echo "building .envs/$name"
+    build $name "$1" || { skip $name "its packages cannot be installed"; return; }
+    sh scripts/debian_packages.sh libegl1 libgles2 || true
+    ".envs/$name/bin/python" -c 'from mediapipe.tasks.python import vision' && touch .envs/$name/ready \
+        || skip $name "mediapipe cannot be imported (it needs libEGL and libGLESv2)"
+}
+
+tflite_runtime
+mediapipe "$1"
+case "${CI:-}" in
+    1 | true) exit $failed ;;
+esac
+exit 0
