@@ -9,6 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from evit_edge.errors import ArtefactError
+from evit_edge.models.config import OutputKind
+
+__all__ = [
+    "Float32Array",
+    "Layout",
+    "OutputKind",
+    "TensorSpec",
+    "UInt8Images",
+    "centred_logits",
+    "probabilities",
+]
 
 UInt8Images = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
@@ -19,13 +30,6 @@ class Layout(StrEnum):
 
     NHWC = "NHWC"
     NCHW = "NCHW"
-
-
-class OutputKind(StrEnum):
-    """What a model's scores are."""
-
-    PROBABILITIES = "probabilities"
-    LOGITS = "logits"
 
 
 @dataclass(frozen=True)

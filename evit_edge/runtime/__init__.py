@@ -1,13 +1,12 @@
 """Running models: one :class:`Runner` whatever the engine, behind one door, :func:`open_runner`."""
 
-from evit_edge.runtime.engines import DelegatePartitions, delegate_partitions, installed_engines
+from evit_edge.runtime.engines import delegate_partitions, installed_engines
 from evit_edge.runtime.info import ModelInfo, Runner
 from evit_edge.runtime.opening import open_runner, read_labels
 from evit_edge.runtime.pixels import InputRange
 from evit_edge.tensors import Layout, OutputKind, TensorSpec, centred_logits, probabilities
 
 __all__ = [
-    "DelegatePartitions",
     "InputRange",
     "Layout",
     "ModelInfo",

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evit_edge.errors import ArtefactError, MissingExtraError
 
-_DELEGATE = "DELEGATE"
+if TYPE_CHECKING:
+    from evit_converters.tflite.partitions import PartitionReport
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,6 @@ class Engine:
 
 
 _KNOWN = (("ai-edge-litert", "ai_edge_litert.interpreter"), ("tflite-runtime", "tflite_runtime.interpreter"))
-
-
-@dataclass(frozen=True)
-class DelegatePartitions:
-    """How a graph was split between XNNPACK and the interpreter's own kernels.
-
-    Attributes:
-        partitions: Pieces that XNNPACK runs; 1 is best.
-        nodes: Operators of the graph.
-        native: Names of the operators left to the interpreter, in order.
-    """
-
-    partitions: int
-    nodes: int
-    native: tuple[str, ...]
 
 
 def installed_engines() -> tuple[Engine, ...]:
@@ -105,35 +91,26 @@ def open_interpreter(path: Path, threads: int) -> tuple[Engine, Any]:
     return engine, interpreter
 
 
-def delegate_partitions(path: Path) -> DelegatePartitions | None:
+def delegate_partitions(path: Path) -> PartitionReport | None:
     """Count XNNPACK's partitions of a file.
-
-    With a delegate applied, the interpreter lists the original operators and, after them, one DELEGATE for each
-    partition. An operator is native when no DELEGATE produces its outputs and yet somebody reads them, or they
-    are the graph's.
 
     Returns:
         The split, or None where the engine has no delegate of its own.
 
     Raises:
         ArtefactError: The engine refuses the file.
+        MissingExtraError: No engine is installed.
     """
-    engine, interpreter = open_interpreter(path, 1)
-    if not engine.delegates:
+    from evit_converters.errors import ModelFileError  # noqa: PLC0415 - only those who count need it
+    from evit_converters.tflite.partitions import partitions  # noqa: PLC0415
+
+    if not preferred_engine().delegates:
         return None
-    operators = interpreter._get_ops_details()
-    delegates = [op for op in operators if op["op_name"] == _DELEGATE]
-    plain = [op for op in operators if op["op_name"] != _DELEGATE]
-    produced = {int(i) for op in delegates for i in op["outputs"]}
-    read = {int(i) for op in delegates for i in op["inputs"]}
-    read |= {int(detail["index"]) for detail in interpreter.get_output_details()}
-    native: list[str] = []
-    for op in reversed(plain):  # a native operator's inputs are read too: from the outputs backwards
-        outputs = {int(i) for i in op["outputs"]}
-        if outputs & read and not outputs & produced:
-            native.append(op["op_name"])
-            read |= {int(i) for i in op["inputs"]}
-    return DelegatePartitions(len(delegates), len(plain), tuple(reversed(native)))
+    try:
+        with _native_log():
+            return partitions(path.read_bytes())
+    except (ModelFileError, OSError) as exc:
+        raise ArtefactError(f"{path} is no usable .tflite file: {exc}") from exc
 
 
 @contextmanager

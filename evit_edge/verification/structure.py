@@ -49,8 +49,7 @@ def _partitions(artefact: Path, stated: int | None) -> Gate:
     found = delegate_partitions(artefact)
     if found is None:
         return Gate.skip("partitions", "only ai-edge-litert tells them", required)
-    native = f", native: {', '.join(found.native)}" if found.native else ""
-    return Gate.check("partitions", 1 <= found.partitions <= stated, f"{found.partitions}{native}", required)
+    return Gate.check("partitions", 1 <= found.partitions <= stated, str(found), required)
 
 
 def _equal(name: str, measured: str, required: str) -> Gate:

@@ -59,7 +59,9 @@ def check_module(module: nn.Module, example: Tensor) -> None:
             output = module(example)
     except Exception as exc:  # whatever the user's module raises
         shape = tuple(example.shape)
-        raise ModuleError(f"the module cannot run an input of {example.dtype} {shape}: {_first_line(exc)}") from exc
+        raise ModuleError(
+            f"the module cannot run an input of {example.dtype} {shape}: {_first_line(exc)}"
+        ) from exc
     if not isinstance(output, torch.Tensor):
         raise ModuleError(f"the module returns {type(output).__name__}; one tensor is needed")
 
