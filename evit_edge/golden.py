@@ -64,7 +64,7 @@ def read_golden(path: Path) -> Golden:
             f"no golden vectors at {path}; they are written beside the artefact by evit-edge convert"
         )
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             golden = Golden(arrays["images"], arrays["logits"])
             stated = arrays["probabilities"]
     except ArtefactError as exc:

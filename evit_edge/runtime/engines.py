@@ -108,7 +108,7 @@ def delegate_partitions(path: Path) -> PartitionReport | None:
         return None
     try:
         with _native_log():
-            return partitions(path.read_bytes())
+            return partitions(Path(path).read_bytes())
     except (ModelFileError, OSError) as exc:
         raise ArtefactError(f"{path} is no usable .tflite file: {exc}") from exc
 

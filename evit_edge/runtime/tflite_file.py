@@ -130,8 +130,10 @@ def _labels(metadata: Table | None, members: dict[str, bytes]) -> tuple[str, ...
     named = (
         [] if output is None else [f.text(0) for f in output.tables(6) if f.integer(2, "b") == _TENSOR_AXIS_LABELS]
     )
-    names = named or [name for name in members if name.endswith(".txt")]
-    if len(names) != 1 or names[0] not in members:
+    if named and named[0] not in members:
+        raise ArtefactError(f"its metadata names {named[0]}, which is not in the file: its end is missing")
+    names = named[:1] or [name for name in members if name.endswith(".txt")]
+    if len(names) != 1:
         return None
     return parse_labels(members[names[0]].decode("utf-8", "replace"))
 
