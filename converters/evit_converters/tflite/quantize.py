@@ -84,7 +84,9 @@ def check_ranges(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> Non
         )
     for name, (low, high) in ranges.items():
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-            raise QuantizationError(f"the range of {name!r} is {low} to {high}; finite, ascending bounds are needed")
+            raise QuantizationError(
+                f"the range of {name!r} is {low} to {high}; finite, ascending bounds are needed"
+            )
 
 
 def drop_clamped_relu(model_bytes: bytes) -> bytes:
@@ -129,9 +131,7 @@ def _int8_recipe(graph: Graph) -> Any:
     every = qtyping.TFLOperationName.ALL_SUPPORTED
     manager.add_static_config(".*", every, activation_num_bits=8, weight_num_bits=8)
     scopes = [_scope(graph, graph.operators[place]) for place in float_operators(graph)]
-    manager.add_quantization_config(
-        f"^({'|'.join(scopes)})$", every, algorithm_key=AlgorithmName.NO_QUANTIZE
-    )
+    manager.add_quantization_config(f"^({'|'.join(scopes)})$", every, algorithm_key=AlgorithmName.NO_QUANTIZE)
     for boundary in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
         manager.add_quantization_config("^.*", boundary, algorithm_key=AlgorithmName.NO_QUANTIZE)
     return manager.get_quantization_recipe()
@@ -168,9 +168,7 @@ def _fp16_recipe(graph: Graph) -> Any:
     return manager.get_quantization_recipe()
 
 
-def _run_quantizer(
-    model_bytes: bytes, recipe: Any, ranges: Mapping[str, tuple[float, float]] | None
-) -> bytes:
+def _run_quantizer(model_bytes: bytes, recipe: Any, ranges: Mapping[str, tuple[float, float]] | None) -> bytes:
     statistics = ranges and {
         name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}
         for name, (low, high) in ranges.items()
