@@ -125,7 +125,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _accelerators() -> tuple[str, ...]:
-    import torch  # noqa: PLC0415 - takes a second to load
+    import torch
 
     cuda = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     return (*cuda, "mps") if torch.backends.mps.is_available() else tuple(cuda)

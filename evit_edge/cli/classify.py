@@ -28,8 +28,8 @@ def classify(
 
     Third parties' .tflite classifiers work too: quantized or float input, NHWC or NCHW.
     """
-    from evit_edge.classification import classify as classify_photo  # noqa: PLC0415 - numpy and an engine
-    from evit_edge.classification import warm_up  # noqa: PLC0415
+    from evit_edge.classification import classify as classify_photo
+    from evit_edge.classification import warm_up
 
     runner = open_model(artefact, threads=threads, labels=labels, input_range=input_range)
     warm_up(runner)

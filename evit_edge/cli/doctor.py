@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def doctor(json: Json = False) -> None:
     """Tell what is installed, what is missing, and what works on this machine."""
-    from evit_edge.diagnosis import diagnose  # noqa: PLC0415 - imports the engines
-    from evit_edge.strict_json import to_json  # noqa: PLC0415
+    from evit_edge.diagnosis import diagnose
+    from evit_edge.strict_json import to_json
 
     found = diagnose()
     if json:

@@ -41,11 +41,11 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure top-1 and top-5 on labelled photos, and compare every two models on the same photos."""
-    from evit_edge.cli.evaluation_tables import document, print_report  # noqa: PLC0415 - numpy and an engine
-    from evit_edge.evaluation.dataset import label_photos, parse_aliases  # noqa: PLC0415
-    from evit_edge.evaluation.picture import check_picture_path  # noqa: PLC0415
-    from evit_edge.evaluation.prediction import predict  # noqa: PLC0415
-    from evit_edge.evaluation.report import report  # noqa: PLC0415
+    from evit_edge.cli.evaluation_tables import document, print_report
+    from evit_edge.evaluation.dataset import label_photos, parse_aliases
+    from evit_edge.evaluation.picture import check_picture_path
+    from evit_edge.evaluation.prediction import predict
+    from evit_edge.evaluation.report import report
 
     if confusion_matrix is not None:
         check_picture_path(confusion_matrix)
@@ -69,7 +69,7 @@ def evaluate(
 
 def _draw(result: EvaluationReport, path: Path) -> None:
     """One picture per model; several get their number in the file's name."""
-    from evit_edge.evaluation.picture import draw_confusion  # noqa: PLC0415 - matplotlib
+    from evit_edge.evaluation.picture import draw_confusion
 
     for i, model in enumerate(result.models, start=1):
         numbered = path if len(result.models) == 1 else path.with_stem(f"{path.stem}-{i}")

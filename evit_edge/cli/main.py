@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from evit_edge import __version__
-from evit_edge.cli import classify, doctor, evaluate, models, verify
+from evit_edge.cli import classify, convert, doctor, evaluate, models, train, verify
 from evit_edge.errors import EvitEdgeError
 
 _BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
@@ -55,6 +55,8 @@ def program(
     """PyTorch image classifiers to phones: int8 TFLite files that are proved to answer like the original."""
 
 
+app.command()(train.train)
+app.command()(convert.convert)
 app.command()(classify.classify)
 app.command()(evaluate.evaluate)
 app.command()(verify.verify)

@@ -16,8 +16,8 @@ def models(
     json: Json = False,
 ) -> None:
     """List the model family: parameters and MACs as counted, and what the paper states at 224 px."""
-    from evit_edge.models.complexity import count  # noqa: PLC0415 - nothing that --help needs
-    from evit_edge.models.config import PAPER_FIGURES, VARIANTS  # noqa: PLC0415
+    from evit_edge.models.complexity import count
+    from evit_edge.models.config import PAPER_FIGURES, VARIANTS
 
     sized = {name: config.adapted(num_classes=classes, image_size=image_size) for name, config in VARIANTS.items()}
     counted = {name: count(config) for name, config in sized.items()}

@@ -15,6 +15,9 @@ Labels = Annotated[
     Path | None, typer.Option("--labels", help="Text file, one label a line, for files that carry none.")
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Variant that the weights must be of, such as efficientvit_m0.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 InputRangeOption = Annotated[
     str | None,
@@ -42,7 +45,7 @@ def open_model(
         EvitEdgeError: The model or the labels cannot be used.
         typer.BadParameter: There is no such input range.
     """
-    from evit_edge.runtime import InputRange, open_runner, read_labels  # noqa: PLC0415 - numpy and an engine
+    from evit_edge.runtime import InputRange, open_runner, read_labels
 
     names = None if labels is None else read_labels(labels)
     try:

@@ -19,10 +19,10 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
     """Print a table; the first ``left`` columns are words, the others figures."""
-    from rich import box  # noqa: PLC0415 - only needed once there is something to show
-    from rich.console import Console  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
     for i, column in enumerate(columns):
@@ -52,8 +52,8 @@ def progress_bar(title: str, total: int | None) -> Iterator[Callable[[int], None
     Yields:
         A function that takes the number of steps just done.
     """
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

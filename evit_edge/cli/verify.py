@@ -33,8 +33,8 @@ def verify(
     json: Json = False,
 ) -> None:
     """Prove that a file is what its manifest says and answers like its model; exit 1 when a gate fails."""
-    from evit_edge.verification import VerifyRequest  # noqa: PLC0415 - numpy and an engine
-    from evit_edge.verification import verify as verify_artefact  # noqa: PLC0415
+    from evit_edge.verification import VerifyRequest
+    from evit_edge.verification import verify as verify_artefact
 
     request = VerifyRequest(artefact, weights=weights, data=tuple(data or ()), samples=samples, threads=threads)
     with progress_bar("photos", None) as progress:

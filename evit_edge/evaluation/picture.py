@@ -31,7 +31,7 @@ def draw_confusion(model: ModelReport, path: Path) -> None:
     """
     check_picture_path(path)
     require("matplotlib", extra="plot")
-    from matplotlib.figure import Figure  # noqa: PLC0415 - matplotlib takes half a second to load
+    from matplotlib.figure import Figure
 
     rows, columns = model.confusion.shape
     inch = 0.45 if rows <= _NUMBERED_UP_TO else 0.17

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from evit_calibration.errors import PhotosError
 from evit_calibration.photos import BadPhoto, PhotoReader
-
 from evit_edge.errors import DataError
 from evit_edge.evaluation.dataset import LabelledPhotos, class_ids
 from evit_edge.images import read_rgb

@@ -101,8 +101,8 @@ def delegate_partitions(path: Path) -> PartitionReport | None:
         ArtefactError: The engine refuses the file.
         MissingExtraError: No engine is installed.
     """
-    from evit_converters.errors import ModelFileError  # noqa: PLC0415 - only those who count need it
-    from evit_converters.tflite.partitions import partitions  # noqa: PLC0415
+    from evit_converters.errors import ModelFileError
+    from evit_converters.tflite.partitions import partitions
 
     if not preferred_engine().delegates:
         return None

@@ -44,7 +44,7 @@ def open_runner(
     if is_checkpoint(path):
         require("torch", extra="convert")
         require("safetensors", extra="convert")
-        from evit_edge.runtime.torch_checkpoint import TorchRunner  # noqa: PLC0415 - torch takes a second to load
+        from evit_edge.runtime.torch_checkpoint import TorchRunner
 
         if input_range is not None or preprocessing is not None:
             raise RequestError(f"{path} is a checkpoint and states its own input; drop the input options")

@@ -98,8 +98,8 @@ def _photos(request: VerifyRequest) -> list[Path]:
 def _reference(request: VerifyRequest, manifest: Manifest, golden: Golden) -> tuple[Runner, list[Gate]]:
     """The weights in torch, at the artefact's input size, and whether they are the artefact's."""
     require("torch", extra="convert")
-    from evit_edge.models.checkpoints import load_checkpoint  # noqa: PLC0415 - torch takes a second to load
-    from evit_edge.runtime.torch_checkpoint import TorchRunner  # noqa: PLC0415
+    from evit_edge.models.checkpoints import load_checkpoint
+    from evit_edge.runtime.torch_checkpoint import TorchRunner
 
     source = manifest.source
     weights = str(request.weights)
