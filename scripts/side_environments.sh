@@ -14,13 +14,15 @@ build() { # build NAME PYTHON: the pinned packages of tests/environments/NAME.tx
         && ".envs/$1/bin/python" -m pip install -q --no-deps -r "tests/environments/$1.txt"
 }
 
-up_to_date() {
-    [ -e ".envs/$1/ready" ] && [ -z "$(find "tests/environments/$1.txt" pyproject.toml -newer ".envs/$1/ready")" ]
+up_to_date() { # up_to_date NAME FILES: it works, and is newer than the files that it was built from
+    ready=.envs/$1/ready
+    shift
+    [ -e "$ready" ] && [ -z "$(find "$@" -newer "$ready")" ]
 }
 
 tflite_runtime() {
     name=tflite-runtime
-    up_to_date $name && return
+    up_to_date $name tests/environments/$name.txt pyproject.toml && return
     python=$(sh scripts/find_python.sh 3.11) || { skip $name "tflite-runtime 2.14 needs Python 3.11"; return; }
     echo "building .envs/$name"
     build $name "$python" && ".envs/$name/bin/python" -m pip install -q --no-deps -e . \
@@ -31,7 +33,7 @@ tflite_runtime() {
 
 mediapipe() {
     name=mediapipe
-    up_to_date $name && return
+    up_to_date $name tests/environments/$name.txt && return
     echo "building .envs/$name"
     build $name "$1" || { skip $name "its packages cannot be installed"; return; }
     sh scripts/debian_packages.sh libegl1 libgles2 || true

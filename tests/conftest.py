@@ -52,12 +52,10 @@ def shared() -> Path:
 
 
 def _side_environment(name: str) -> Path:
-    python = ROOT / ".envs" / name / "bin" / "python"
-    if not python.exists():
-        _missing(
-            f"the environment .envs/{name} is missing (`make envs` builds it; tflite-runtime needs Python 3.11)"
-        )
-    return python
+    folder = ROOT / ".envs" / name
+    if not (folder / "ready").exists():
+        _missing(f"the environment .envs/{name} is not there (`make envs` builds it or says why it cannot)")
+    return folder / "bin" / "python"
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
 
 from evit_converters.errors import ModelFileError
 
@@ -26,6 +28,8 @@ NUMPY_TYPES: dict[str, npt.DTypeLike] = {
     "INT64": np.int64,
     "BOOL": np.bool_,
 }
+OP_NAMES: dict[int, str] = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
+TYPE_NAMES: dict[int, str] = {code: name for name, code in vars(schema.TensorType).items() if name.isupper()}
 
 
 class Graph:
@@ -44,9 +48,6 @@ class Graph:
         Raises:
             ModelFileError: It is no TFLite model, or has more than one subgraph.
         """
-        from ai_edge_litert import schema_py_generated as schema
-        from ai_edge_litert.tools import flatbuffer_utils
-
         if model_bytes[4:8] != FILE_IDENTIFIER:
             raise ModelFileError("not a TFLite model: the file identifier TFL3 is missing")
         try:
@@ -55,9 +56,6 @@ class Graph:
             raise ModelFileError(f"a damaged TFLite model: {exc}") from exc
         if len(self.model.subgraphs) != 1:
             raise ModelFileError(f"{len(self.model.subgraphs)} subgraphs found; models with one are handled")
-        self._schema = schema
-        self._op_names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
-        self._type_names = {code: name for name, code in vars(schema.TensorType).items() if name.isupper()}
 
     @property
     def operators(self) -> list[Any]:
@@ -84,7 +82,7 @@ class Graph:
     def kind(self, operator: Any) -> str:
         """The operator's name in the schema, such as ``CONV_2D``."""
         code = self.model.operatorCodes[operator.opcodeIndex]
-        return self._op_names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        return OP_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
     def name(self, tensor: int) -> str:
         """A tensor's name."""
@@ -93,7 +91,7 @@ class Graph:
 
     def dtype(self, tensor: int) -> str:
         """A tensor's element type in the schema's spelling, such as ``FLOAT32``."""
-        return self._type_names[self.tensors[tensor].type]
+        return TYPE_NAMES[self.tensors[tensor].type]
 
     def shape(self, tensor: int) -> tuple[int, ...]:
         """A tensor's shape; () for a scalar."""
@@ -134,18 +132,25 @@ class Graph:
 
     def opcode(self, kind: str) -> int:
         """Index of an operator's code in the model's table, appended if it is not there."""
-        builtin = getattr(self._schema.BuiltinOperator, kind)
+        builtin = getattr(schema.BuiltinOperator, kind)
         for index, code in enumerate(self.model.operatorCodes):
             if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
                 return index
-        code = self._schema.OperatorCodeT()
+        code = schema.OperatorCodeT()
         # Old readers look at the one-byte field alone; 127 there means "see the other field".
         code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), 1
         self.model.operatorCodes.append(code)
         return len(self.model.operatorCodes) - 1
 
+    def set_metadata(self, name: str, content: bytes) -> None:
+        """Store a named piece of metadata, in place of one of that name."""
+        entries = [entry for entry in self.model.metadata or [] if entry.name.decode() != name]
+        buffer, entry = schema.BufferT(), schema.MetadataT()
+        buffer.data = np.frombuffer(content, np.uint8)
+        self.model.buffers.append(buffer)
+        entry.name, entry.buffer = name.encode(), len(self.model.buffers) - 1
+        self.model.metadata = [*entries, entry]
+
     def to_bytes(self) -> bytes:
         """Serialize; equal graphs give equal bytes."""
-        from ai_edge_litert.tools import flatbuffer_utils
-
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ai_edge_litert import schema_py_generated as schema
+
 from evit_converters.tflite.graph import Graph
 
 
@@ -34,8 +36,6 @@ def computed_products_to_batch_matmul(graph: Graph) -> None:
     The converter writes a product ``q @ k^T`` of batch 1 as FULLY_CONNECTED(q, k). XNNPACK takes that
     operation with constant weights alone, so each such product would end a partition.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
     for operator in graph.operators:
         if graph.kind(operator) != "FULLY_CONNECTED" or not _is_plain_product(graph, operator):
             continue

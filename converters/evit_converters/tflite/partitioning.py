@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from ai_edge_litert.interpreter import Interpreter
+
 from evit_converters.errors import ModelFileError
 
 
@@ -37,8 +39,6 @@ def partitions(model_bytes: bytes, num_threads: int = 1) -> PartitionReport:
     Raises:
         ModelFileError: The runtime cannot load the model.
     """
-    from ai_edge_litert.interpreter import Interpreter
-
     try:
         interpreter = Interpreter(model_content=model_bytes, num_threads=num_threads)
         interpreter.allocate_tensors()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+
+import torch
+from torch import Tensor, nn
 
 from evit_converters.errors import ExportError, ModuleError
 from evit_converters.tflite.quiet import quiet
 from evit_converters.tflite.rewrite import rewrite
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 
 def export(module: nn.Module, example: Tensor) -> bytes:
@@ -29,9 +29,7 @@ def export(module: nn.Module, example: Tensor) -> bytes:
     check_module(module, example)
     try:
         with quiet():
-            import litert_torch
-
-            content = bytes(litert_torch.convert(module, (example,)).model_content())
+            content = bytes(import_module("litert_torch").convert(module, (example,)).model_content())
     except ImportError as exc:
         raise ExportError("litert-torch is not installed; it has wheels for Linux only") from exc
     except Exception as exc:  # litert-torch raises errors of torch, MLIR and its own alike
@@ -46,8 +44,6 @@ def check_module(module: nn.Module, example: Tensor) -> None:
         ModuleError: Training mode; NaN or infinity in a parameter or buffer, which is named; or the module
             does not map ``example`` to one tensor.
     """
-    import torch
-
     if module.training:
         raise ModuleError("the module is in training mode; call .eval() on it first")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:

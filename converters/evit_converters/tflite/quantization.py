@@ -10,25 +10,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
+from ai_edge_quantizer import qtyping, quantizer, recipe_manager
+from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
 from evit_converters.errors import QuantizationError
 from evit_converters.tflite.graph import Graph
+from evit_converters.tflite.modes import Quantization
 from evit_converters.tflite.placement import WEIGHTED_INT8, float_operators
 from evit_converters.tflite.quiet import quiet
 
 LARGEST_FLOAT16 = 65504.0
-
-
-class Quantization(StrEnum):
-    """What a model's weights and activations are stored as."""
-
-    NONE = "none"
-    FP16 = "fp16"
-    INT8 = "int8"
 
 
 def quantize(
@@ -124,9 +118,6 @@ def _float_activations(graph: Graph) -> list[str]:
 
 def _int8_recipe(graph: Graph) -> Any:
     """Everything static int8 but the operators that stay in float and the model's own input and output."""
-    from ai_edge_quantizer import qtyping, recipe_manager
-    from ai_edge_quantizer.algorithm_manager import AlgorithmName
-
     manager = recipe_manager.RecipeManager()
     every = qtyping.TFLOperationName.ALL_SUPPORTED
     manager.add_static_config(".*", every, activation_num_bits=8, weight_num_bits=8)
@@ -144,9 +135,6 @@ def _scope(graph: Graph, operator: Any) -> str:
 
 def _fp16_recipe(graph: Graph) -> Any:
     """Weights of convolutions and linear layers as float16; arithmetic stays float32."""
-    from ai_edge_quantizer import qtyping, recipe_manager
-    from ai_edge_quantizer.algorithm_manager import AlgorithmName
-
     for operator in graph.operators:
         if graph.kind(operator) in WEIGHTED_INT8 and graph.is_constant(int(operator.inputs[1])):
             largest = float(np.abs(graph.constant(int(operator.inputs[1]))).max())
@@ -169,19 +157,15 @@ def _fp16_recipe(graph: Graph) -> Any:
 
 
 def _run_quantizer(model_bytes: bytes, recipe: Any, ranges: Mapping[str, tuple[float, float]] | None) -> bytes:
-    statistics = ranges and {
+    statistics = {
         name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}
-        for name, (low, high) in ranges.items()
+        for name, (low, high) in (ranges or {}).items()
     }
     try:
         with quiet():
-            from ai_edge_quantizer import quantizer
-
             # It edits what it is given.
             engine = quantizer.Quantizer(bytearray(model_bytes), recipe)
-            result = engine.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
-    except ImportError as exc:
-        raise QuantizationError("ai-edge-quantizer is not installed; it has wheels for Linux only") from exc
+            result = engine.quantize(statistics or None, enable_progress_bar=False, enable_progress_report=False)
     except Exception as exc:  # it raises ValueError, RuntimeError, KeyError and IndexError alike
         raise QuantizationError(f"ai-edge-quantizer cannot quantize the model: {exc}") from exc
     return bytes(result.quantized_model)
