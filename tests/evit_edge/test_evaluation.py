@@ -100,7 +100,7 @@ def test_a_few_bad_photos_are_left_out_and_many_stop(colour_model, colour_photos
     [
         pytest.param(lambda p: (p / "red").rename(p / "rouge"), "rouge match no label", id="unknown class"),
         pytest.param(lambda p: [shutil.rmtree(f) for f in p.iterdir()], "no class folders", id="empty"),
-        pytest.param(lambda p: shutil.rmtree(p), "no folder at", id="missing"),
+        pytest.param(shutil.rmtree, "no folder at", id="missing"),
         pytest.param(
             lambda p: [photo.unlink() for photo in p.glob("*/*.png")], "no photos in its class", id="no photos"
         ),
