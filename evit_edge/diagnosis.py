@@ -19,6 +19,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "litert-torch",
         "ai-edge-quantizer",
         "flatbuffers",
+        "networkx",
         "safetensors",
         "huggingface_hub",
         "platformdirs",

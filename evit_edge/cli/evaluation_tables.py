@@ -24,7 +24,7 @@ def print_report(report: EvaluationReport, *, every_class: bool) -> None:
     if report.pairs:
         print_table(
             "Pairs on the same photos; difference in points of top-1, p by McNemar",
-            ("first", "second", "difference", "only first : second right", "p exact", "p mid", "same answer %"),
+            ("first", "second", "difference", "right alone", "p exact", "p mid", "same answer %"),
             [_pair(pair) for pair in report.pairs],
             left=2,
         )

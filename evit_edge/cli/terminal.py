@@ -10,6 +10,7 @@ from typing import Any, Literal
 import typer
 
 _KEPT_WHOLE = 20
+_WIDTH_IN_FILES = 200
 
 
 def print_json(value: Any) -> None:
@@ -24,16 +25,19 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
         width = max((len(row[i]) for row in rows), default=0)
         justify: Literal["left", "right"] = "left" if i < left else "right"
-        table.add_column(column, justify=justify, overflow="fold", min_width=min(width, _KEPT_WHOLE))
+        table.add_column(
+            column, justify=justify, overflow="fold", min_width=min(width, _KEPT_WHOLE if not i else 0)
+        )
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console = Console(highlight=False, soft_wrap=True)
+    edge = None if console.is_terminal else _WIDTH_IN_FILES  # a file or a pipe has no edge to fold at
     console.print(f"[bold]{escape(title)}[/bold]")
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=edge).print(table)
 
 
 def remark(text: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evit_edge.errors import OutputError, require
+from evit_edge.errors import OutputError, require_installed
 from evit_edge.evaluation.report import ModelReport
 from evit_edge.files import replacing
 
@@ -30,7 +31,6 @@ def draw_confusion(model: ModelReport, path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
     """
     check_picture_path(path)
-    require("matplotlib", extra="plot")
     from matplotlib.figure import Figure
 
     rows, columns = model.confusion.shape
@@ -53,13 +53,21 @@ def draw_confusion(model: ModelReport, path: Path) -> None:
 
 
 def check_picture_path(path: Path) -> None:
-    """Refuse a file name that no picture can have.
+    """Find out before minutes of evaluation that no picture could be written at their end.
 
     Raises:
-        OutputError: The suffix is none of those accepted.
+        OutputError: The suffix is none of those accepted, or nothing can be written there.
+        MissingExtraError: matplotlib is not installed.
     """
     if path.suffix.lower() not in _FORMATS:
         raise OutputError(f"confusion matrix {path} asked for; {', '.join(_FORMATS)} are accepted")
+    require_installed("matplotlib", extra="plot")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise OutputError(f"{path} cannot be written: {exc.strerror or exc}; choose a writable folder") from exc
 
 
 def _write_counts(axes: Any, model: ModelReport) -> None:

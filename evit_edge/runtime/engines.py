@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from evit_edge.errors import ArtefactError, MissingExtraError
 
 if TYPE_CHECKING:
-    from evit_converters.tflite.partitioning import PartitionReport
+    from evit_converters.tflite import PartitionReport
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ def delegate_partitions(path: Path) -> PartitionReport | None:
         ArtefactError: The engine refuses the file.
         MissingExtraError: No engine is installed.
     """
+    if not preferred_engine().delegates:
+        return None
     from evit_converters.errors import ModelFileError
     from evit_converters.tflite import partitions
 
-    if not preferred_engine().delegates:
-        return None
     try:
         with _native_log():
             return partitions(Path(path).read_bytes())

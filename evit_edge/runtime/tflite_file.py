@@ -1,32 +1,36 @@
 """What a ``.tflite`` file says about itself, read without an interpreter.
 
-Sources: TensorFlow Lite's ``schema.fbs`` (file identifier TFL3) and ``metadata_schema.fbs`` (M001); associated
-files such as ``labels.txt`` are a zip archive appended to the FlatBuffer. Field numbers below are the schemas'.
+Sources: TensorFlow Lite's ``schema.fbs``, whose field numbers stand below, and TFLite Metadata; associated files
+such as ``labels.txt`` are a zip archive appended to the FlatBuffer.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evit_converters.errors import ModelFileError
+from evit_converters.tflite.flat import Table
+from evit_converters.tflite.metadata import ModelMetadata, read_metadata
 from evit_edge.errors import ArtefactError, EvitEdgeError
 from evit_edge.preprocessing import Preprocessing
-from evit_edge.runtime.flatbuffer import Table
 from evit_edge.tensors import OutputKind
 
 DESCRIPTION_NAME = "evit_edge.json"
 """Archive member in which this project's artefacts carry what TFLite Metadata has no field for:
 ``{"preprocessing": ..., "aliases": ..., "output_kind": ...}``, each of them optional."""
 
-_TENSOR_AXIS_LABELS = 2  # AssociatedFileType
-_NORMALIZATION_OPTIONS = 1  # ProcessUnitOptions
 _QUANTIZE, _DEQUANTIZE, _RESHAPE = 114, 6, 22  # BuiltinOperator
 _SOFTMAX, _LOGISTIC = 25, 14
 _MAX_BYPASSED = 8
+
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -75,67 +79,45 @@ def read_tflite_file(path: Path) -> TfliteFile:
     if not path.is_file():
         raise ArtefactError(f"no artefact at {path}; give a .tflite file or a .safetensors or .pth checkpoint")
     try:
-        data = path.read_bytes()
-        if data[4:8] != b"TFL3":
-            raise ArtefactError("it does not carry the identifier TFL3")
-        model = Table.root(data, b"TFL3")
-        members = _archive(data)
-        metadata = _metadata(model)
-        described = _description(members)
-        return TfliteFile(
-            labels=_labels(metadata, members),
-            normalization=_normalization(metadata),
-            output_kind=described.get("output_kind") or _output_kind(model),
-            preprocessing=described.get("preprocessing"),
-            aliases=described.get("aliases", {}),
-        )
+        return _described(path.read_bytes())
     except OSError as exc:
         raise ArtefactError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-    except ArtefactError as exc:
+    except (ArtefactError, ModelFileError) as exc:
         raise ArtefactError(f"{path} is no usable .tflite file: {exc}") from exc
+    except (struct.error, IndexError, *_ARCHIVE_ERRORS) as exc:
+        raise ArtefactError(f"{path} is truncated or damaged: {exc}") from exc
 
 
-def _archive(data: bytes) -> dict[str, bytes]:
-    """Members of the appended zip; none where there is no archive."""
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        return {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return {name: archive.read(name) for name in archive.namelist()}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as exc:
-        raise ArtefactError(f"the archive of labels at its end is damaged ({exc})") from exc
-
-
-def _metadata(model: Table) -> Table | None:
-    buffers = list(model.tables(4))
-    for entry in model.tables(6):
-        if entry.text(0) == "TFLITE_METADATA":
-            number = entry.integer(1, "I")
-            if number >= len(buffers):
-                raise ArtefactError(f"its metadata names buffer {number} of {len(buffers)}")
-            return Table.root(buffers[number].raw(0), b"M001")
-    return None
-
-
-def _tensor_metadata(metadata: Table | None, slot: int) -> Table | None:
-    """The first input's (slot 2) or output's (slot 3) metadata."""
-    if metadata is None:
-        return None
-    subgraph = next(metadata.tables(3), None)
-    return None if subgraph is None else next(subgraph.tables(slot), None)
-
-
-def _labels(metadata: Table | None, members: dict[str, bytes]) -> tuple[str, ...] | None:
-    output = _tensor_metadata(metadata, 3)
-    named = (
-        [] if output is None else [f.text(0) for f in output.tables(6) if f.integer(2, "b") == _TENSOR_AXIS_LABELS]
+def _described(content: bytes) -> TfliteFile:
+    metadata = read_metadata(content)
+    described = _description(_archive_member(content, DESCRIPTION_NAME))
+    return TfliteFile(
+        labels=(() if metadata is None else metadata.labels) or _lone_labels(content),
+        normalization=None if metadata is None else _normalization(metadata),
+        output_kind=described.get("output_kind") or _output_kind(Table.root(content)),
+        preprocessing=described.get("preprocessing"),
+        aliases=described.get("aliases", {}),
     )
-    if named and named[0] not in members:
-        raise ArtefactError(f"its metadata names {named[0]}, which is not in the file: its end is missing")
-    names = named[:1] or [name for name in members if name.endswith(".txt")]
-    if len(names) != 1:
+
+
+def _archive(content: bytes) -> zipfile.ZipFile | None:
+    """The zip appended to the FlatBuffer, if there is one."""
+    stream = io.BytesIO(content)
+    return zipfile.ZipFile(stream) if zipfile.is_zipfile(stream) else None
+
+
+def _archive_member(content: bytes, name: str) -> bytes | None:
+    archive = _archive(content)
+    return archive.read(name) if archive is not None and name in archive.namelist() else None
+
+
+def _lone_labels(content: bytes) -> tuple[str, ...] | None:
+    """Labels of a file without metadata: those in the only text file of its archive."""
+    archive = _archive(content)
+    names = [] if archive is None else [name for name in archive.namelist() if name.endswith(".txt")]
+    if archive is None or len(names) != 1:
         return None
-    return parse_labels(members[names[0]].decode("utf-8", "replace"))
+    return parse_labels(archive.read(names[0]).decode("utf-8", "replace"))
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
@@ -147,15 +129,9 @@ def parse_labels(text: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _normalization(metadata: Table | None) -> Normalization | None:
-    tensor = _tensor_metadata(metadata, 2)
-    if tensor is None:
-        return None
-    for unit in tensor.tables(4):
-        options = unit.table(1)
-        if unit.integer(0, "B") == _NORMALIZATION_OPTIONS and options is not None:
-            return Normalization(_per_channel(options.numbers(0, "f")), _per_channel(options.numbers(1, "f")))
-    return None
+def _normalization(metadata: ModelMetadata) -> Normalization | None:
+    stated = metadata.normalization
+    return None if stated is None else Normalization(_per_channel(stated.mean), _per_channel(stated.std))
 
 
 def _per_channel(values: tuple[float, ...]) -> tuple[float, float, float]:
@@ -168,33 +144,33 @@ def _per_channel(values: tuple[float, ...]) -> tuple[float, float, float]:
 
 def _output_kind(model: Table) -> OutputKind:
     """Follow the output back through what changes only its type or shape."""
-    subgraph = next(model.tables(2), None)
-    if subgraph is None:
+    subgraphs = model.tables(2)
+    if not subgraphs:
         raise ArtefactError("it holds no graph")
-    codes = [max(code.integer(0, "b"), code.integer(3)) for code in model.tables(1)]
+    # The code was a byte at first and got a field of its own later; of the two the larger counts.
+    codes = [max(code.u8(0), code.u32(3)) for code in model.tables(1)]
     producers = {
-        int(output): (codes[operator.integer(0, "I")], operator.numbers(1, "i"))
-        for operator in subgraph.tables(3)
-        for output in operator.numbers(2, "i")
-        if operator.integer(0, "I") < len(codes)
+        output: (codes[operator.u32(0)], operator.ints(1))
+        for operator in subgraphs[0].tables(3)
+        for output in operator.ints(2)
     }
-    outputs = subgraph.numbers(2, "i")
-    tensor = int(outputs[0]) if outputs else -1
+    outputs = subgraphs[0].ints(2)
+    tensor = outputs[0] if outputs else -1
     for _ in range(_MAX_BYPASSED):
         code, inputs = producers.get(tensor, (-1, ()))
         if code in (_SOFTMAX, _LOGISTIC):
             return OutputKind.PROBABILITIES
         if code not in (_QUANTIZE, _DEQUANTIZE, _RESHAPE) or not inputs:
             break
-        tensor = int(inputs[0])
+        tensor = inputs[0]
     return OutputKind.LOGITS
 
 
-def _description(members: dict[str, bytes]) -> dict[str, Any]:
-    if DESCRIPTION_NAME not in members:
+def _description(content: bytes | None) -> dict[str, Any]:
+    if content is None:
         return {}
     try:
-        fields = json.loads(members[DESCRIPTION_NAME])
+        fields = json.loads(content)
         parsed: dict[str, Any] = {}
         if fields.get("preprocessing") is not None:
             parsed["preprocessing"] = Preprocessing.from_json(fields["preprocessing"])

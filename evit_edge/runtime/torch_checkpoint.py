@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from evit_edge.errors import CheckpointError
@@ -65,7 +64,7 @@ class TorchRunner:
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
-            batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)  # (B, 3, S, S)
+            batch = torch.from_numpy(images.copy()).permute(0, 3, 1, 2)  # (B, 3, S, S)
             normalised = (batch.float() - self._mean) / self._std  # (B, 3, S, S)
             logits: Float32Array = self._model(normalised).float().numpy()  # (B, classes)
         return logits

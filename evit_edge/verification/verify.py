@@ -21,7 +21,7 @@ from evit_edge.runtime.tflite_file import read_tflite_file
 from evit_edge.tensors import OutputKind, centred_logits
 from evit_edge.verification.gates import Gate, Thresholds, VerificationReport
 from evit_edge.verification.parity import golden_gates, measure_parity
-from evit_edge.verification.structure import structure_gates
+from evit_edge.verification.structure import same_sha256, structure_gates
 
 if TYPE_CHECKING:
     from evit_edge.models.checkpoints import Checkpoint
@@ -115,7 +115,7 @@ def _reference(request: VerifyRequest, manifest: Manifest, golden: Golden) -> tu
         centred_logits(logits, OutputKind.LOGITS), centred_logits(golden.logits, OutputKind.LOGITS)
     ).relative_error
     return runner, [
-        Gate.check("weights", checkpoint.sha256 == source.sha256, checkpoint.sha256, source.sha256),
+        same_sha256("weights", checkpoint.sha256, source.sha256),
         Gate.check("golden of weights", error <= _SAME_WEIGHTS, f"{error:.1e}", f"at most {_SAME_WEIGHTS:.0e}"),
     ]
 

@@ -99,8 +99,8 @@ def test_metadata_normalises_the_input_and_names_the_classes(described, mean, st
     ("changes", "reason"),
     [
         pytest.param({"named": "lost.txt"}, "lost.txt", id="labels missing"),
-        pytest.param({"std": (0.0,)}, "divided by 0", id="std 0"),
-        pytest.param({"mean": (1.0, 2.0)}, "2 values", id="two channels"),
+        pytest.param({"std": (0.0,)}, "std (0.0,)", id="std 0"),
+        pytest.param({"mean": (1.0, 2.0), "std": (1.0, 2.0)}, "2 values", id="two channels"),
         pytest.param({DESCRIPTION_NAME: "{"}, DESCRIPTION_NAME, id="no JSON"),
         pytest.param({DESCRIPTION_NAME: '{"output_kind": "votes"}'}, "votes", id="unknown output kind"),
         pytest.param({DESCRIPTION_NAME: '{"preprocessing": {"image_size": 0}}'}, DESCRIPTION_NAME, id="no rule"),

@@ -38,6 +38,11 @@ class Table:
         place = self._vector(field)
         return struct.unpack_from(f"<{_u32(self.data, place)}f", self.data, place + 4) if place else ()
 
+    def ints(self, field: int) -> tuple[int, ...]:
+        """A vector of int32; empty where absent."""
+        place = self._vector(field)
+        return struct.unpack_from(f"<{_u32(self.data, place)}i", self.data, place + 4) if place else ()
+
     def table(self, field: int) -> Table | None:
         """A table field, or the value of a union (its type is the field before)."""
         place = self._vector(field)

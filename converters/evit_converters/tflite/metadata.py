@@ -129,6 +129,8 @@ def _parse(root: Table, files: dict[str, bytes]) -> ModelMetadata:
     inputs = subgraphs[0].tables(2) if subgraphs else []
     outputs = subgraphs[0].tables(3) if subgraphs else []
     labels_file = _labels_file(outputs)
+    if labels_file and labels_file not in files:
+        raise ModelFileError(f"its metadata names {labels_file}, which is not in the file: its end is missing")
     labels = files.pop(labels_file, b"").decode("utf-8").rstrip().splitlines()
     return ModelMetadata(
         name=root.string(0),
