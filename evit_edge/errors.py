@@ -17,6 +17,7 @@ where they arise, with ``from``.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 
@@ -72,7 +73,19 @@ def require(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as exc:
-        name = module.partition(".")[0]
-        raise MissingExtraError(
-            f"{name} is needed for this and is not installed: pip install 'evit-edge[{extra}]'"
-        ) from exc
+        raise MissingExtraError(_install(module, extra)) from exc
+
+
+def require_installed(module: str, *, extra: str) -> None:
+    """Find an optional dependency without the seconds that importing it takes.
+
+    Raises:
+        MissingExtraError: It is not installed; the message is the command that installs it.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise MissingExtraError(_install(module, extra))
+
+
+def _install(module: str, extra: str) -> str:
+    name = module.partition(".")[0]
+    return f"{name} is needed for this and is not installed: pip install 'evit-edge[{extra}]'"

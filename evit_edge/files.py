@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from evit_edge.errors import OutputError
@@ -41,6 +42,55 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OutputError(f"{path} cannot be written: {exc.strerror or exc}") from exc
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def publishing(folder: Path, *, last: str, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary folder; move its files into ``folder`` together when the block ends well.
+
+    Args:
+        folder: Where the files shall be; made where it is missing, and taken away again if the block fails.
+        last: Suffix of the file that is moved last: who finds it finds the others.
+        overwrite: Whether files of the same names may be replaced.
+
+    Yields:
+        The folder to write to. It is gone after the block, whatever happens.
+
+    Raises:
+        OutputError: The folder cannot be made or written, or files are there already.
+    """
+    created = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".evit-edge-"))
+    except OSError as exc:
+        raise OutputError(f"{folder} cannot be written: {exc.strerror or exc}; choose a writable folder") from exc
+    try:
+        yield temporary
+        files = sorted(temporary.iterdir(), key=lambda path: (path.name.endswith(last), path.name))
+        refuse_existing([folder / path.name for path in files], overwrite=overwrite)
+        for path in files:
+            _flush(path)
+            path.replace(folder / path.name)
+        created = False
+    except OSError as exc:
+        raise OutputError(f"{folder} cannot be written: {exc.strerror or exc}") from exc
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if created:
+            with suppress(OSError):  # somebody else has put something there
+                folder.rmdir()
+
+
+def refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:
+    """Protect what is there.
+
+    Raises:
+        OutputError: One of the files exists and may not be replaced.
+    """
+    existing = [path for path in paths if path.exists()]
+    if existing and not overwrite:
+        raise OutputError(f"{existing[0]} exists; give --overwrite to replace it, or choose another folder")
 
 
 def _umask() -> int:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from evit_edge.errors import RequestError
 
 MIN_IMAGE_SIZE = 128
 MAX_IMAGE_SIZE = 512
+
+
+class OutputKind(StrEnum):
+    """What a deployed network answers with."""
+
+    PROBABILITIES = "probabilities"
+    LOGITS = "logits"
 
 
 @dataclass(frozen=True)

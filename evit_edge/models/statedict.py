@@ -114,9 +114,7 @@ def _resize_biases(state: dict[str, Tensor], target: dict[str, Tensor]) -> list[
         table = F.interpolate(table, size=(new, new), mode="bicubic", antialias=True)  # (1, heads, new, new)
         state[key] = table.reshape(-1, new * new)  # (heads, new*new)
         resized.add((old, new))
-    return [
-        f"position biases resized from a window of {old} to {new} tokens a side" for old, new in sorted(resized)
-    ]
+    return [f"position biases resized from {old}x{old} to {new}x{new} tokens" for old, new in sorted(resized)]
 
 
 def _replace_classifier(state: dict[str, Tensor], target: dict[str, Tensor]) -> list[str]:

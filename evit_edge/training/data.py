@@ -256,6 +256,8 @@ def train_loader(
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         worker_init_fn=_single_threaded,
+        # Starting workers draws a seed; from the global generator, a resumed run would draw other noise.
+        generator=torch.Generator(),
     )
     return loader, order
 

@@ -28,6 +28,11 @@ class Process:
         return self.rank == 0
 
 
+def leads() -> bool:
+    """Whether this process is the first or only one, by the environment that ``torchrun`` sets."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def joined(config: TrainConfig) -> Iterator[Process]:
     """Join the group that ``torchrun`` describes in the environment, or stand alone.

@@ -18,3 +18,8 @@ def checkpoint_path(name: str) -> Path:
 def calibration_path(name: str) -> Path:
     """The shipped model's calibration cache."""
     return _HERE / name / f"{name}.calibration.json"
+
+
+def golden_photos() -> tuple[Path, ...]:
+    """The photos that golden vectors are made of, in a fixed order."""
+    return tuple(sorted((_HERE / "golden").glob("*.jpg")))

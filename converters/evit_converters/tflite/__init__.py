@@ -1,0 +1,58 @@
+"""PyTorch image classifiers to TFLite models that XNNPACK runs in one piece.
+
+The usual way: :func:`export` a module, collect ranges with :func:`activation_runner`, :func:`quantize`, then
+:func:`pack_metadata`. Importing this package loads neither torch nor a converter: each name is imported from
+its module when it is first asked for. Reading metadata needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evit_converters.tflite.activations import activation_runner
+    from evit_converters.tflite.classifier import ImageClassifier
+    from evit_converters.tflite.exporter import export
+    from evit_converters.tflite.metadata import ModelMetadata, Normalization, read_metadata
+    from evit_converters.tflite.modes import Quantization
+    from evit_converters.tflite.pack import pack_metadata
+    from evit_converters.tflite.partitioning import PartitionReport, partitions
+    from evit_converters.tflite.quantization import activation_names, quantize
+
+__all__ = [
+    "ImageClassifier",
+    "ModelMetadata",
+    "Normalization",
+    "PartitionReport",
+    "Quantization",
+    "activation_names",
+    "activation_runner",
+    "export",
+    "pack_metadata",
+    "partitions",
+    "quantize",
+    "read_metadata",
+]
+
+_HOMES = {
+    "ImageClassifier": "classifier",
+    "ModelMetadata": "metadata",
+    "Normalization": "metadata",
+    "PartitionReport": "partitioning",
+    "Quantization": "modes",
+    "activation_names": "quantization",
+    "activation_runner": "activations",
+    "export": "exporter",
+    "pack_metadata": "pack",
+    "partitions": "partitioning",
+    "quantize": "quantization",
+    "read_metadata": "metadata",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

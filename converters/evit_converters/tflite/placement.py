@@ -1,0 +1,130 @@
+"""Which operators of a float graph run in int8 and which stay in float.
+
+Three kinds of operator have no choice. One without an int8 kernel in XNNPACK stays in float, since in int8 it
+would fall out of the partition. One with weights that has such a kernel goes to int8: that is what int8 is
+for. One that reads or writes no float tensor is left alone. All others (additions, reshapes, slices ...) go
+where the whole graph needs the fewest QUANTIZE and DEQUANTIZE between the two sides. That is a minimum cut:
+operators are nodes, the forced ones are joined to source and sink, and a tensor whose producer and consumer
+fall on different sides costs one conversion, however many consumers share it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from itertools import count
+from typing import Any
+
+import networkx
+from networkx import DiGraph
+
+from evit_converters.tflite.graph import Graph
+
+
+class Side(StrEnum):
+    """Arithmetic of an operator."""
+
+    INT8 = "int8"
+    FLOAT = "float"
+    EITHER = "either"
+
+
+# Operators that XNNPACK's delegate takes in int8 with per-tensor activations (ai-edge-litert 2.3) and that
+# ai-edge-quantizer can write. Left out for a measured refusal: SOFTMAX, BATCH_MATMUL, RELU on its own,
+# HARD_SWISH, RSQRT, SQUARED_DIFFERENCE.
+WEIGHTED_INT8 = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+PLAIN_INT8 = frozenset(
+    {
+        "ADD",
+        "AVERAGE_POOL_2D",
+        "CONCATENATION",
+        "LOGISTIC",
+        "MAX_POOL_2D",
+        "MEAN",
+        "MUL",
+        "PAD",
+        "RESHAPE",
+        "SLICE",
+        "STRIDED_SLICE",
+        "SUB",
+        "TANH",
+        "TRANSPOSE",
+    }
+)
+
+# Operators that only move values: their int8 result is exact.
+MOVES = frozenset({"MAX_POOL_2D", "PAD", "RESHAPE", "SLICE", "STRIDED_SLICE", "TRANSPOSE"})
+
+# A conversion costs about 1 us and 0.07 ns an element more, moving an element in float instead of int8 about
+# 0.03 ns (measured, x86-64). In units of the latter:
+_CONVERSION = 30_000
+_CONVERTED_ELEMENT = 2
+_MOVED_ELEMENT = 1
+# Arithmetic in int8 rounds once more; where all else is equal it stays in float.
+_ROUNDING = 1
+
+
+def float_operators(graph: Graph) -> list[int]:
+    """Places of the operators that stay in float, in execution order.
+
+    Args:
+        graph: A float graph.
+    """
+    network = _network(graph)
+    _, (int8_side, _) = networkx.minimum_cut(network, "int8", "float")
+    return [place for place in range(len(graph.operators)) if ("op", place) not in int8_side]
+
+
+def permitted(graph: Graph, operator: Any) -> Side:
+    """The side on which an operator has to be, or that it may be on either."""
+    kind = graph.kind(operator)
+    output = int(operator.outputs[0])
+    if kind in WEIGHTED_INT8 and graph.is_constant(int(operator.inputs[1])):
+        return Side.INT8
+    if kind not in PLAIN_INT8 or graph.dtype(output) != "FLOAT32":
+        return Side.FLOAT
+    return Side.EITHER
+
+
+def _network(graph: Graph) -> DiGraph[Any]:
+    """The flow network: source ``int8``, sink ``float``, a node for each operator and helper nodes."""
+    network: DiGraph[Any] = DiGraph()
+    network.add_nodes_from(("int8", "float"))
+    places = {id(operator): ("op", place) for place, operator in enumerate(graph.operators)}
+    for operator in graph.operators:
+        node, side = places[id(operator)], permitted(graph, operator)
+        if side is Side.INT8:
+            network.add_edge("int8", node)  # without capacity: infinite
+        elif side is Side.FLOAT:
+            network.add_edge(node, "float")
+        elif graph.kind(operator) in MOVES:
+            network.add_edge("int8", node, capacity=_MOVED_ELEMENT * _elements(graph, int(operator.outputs[0])))
+        else:
+            network.add_edge(node, "float", capacity=_ROUNDING)
+    _add_tensors(graph, network, places)
+    return network
+
+
+def _add_tensors(graph: Graph, network: DiGraph[Any], places: dict[int, tuple[str, int]]) -> None:
+    """Charge one conversion for a tensor whose producer is on another side than any of its consumers."""
+    producers, consumers, fresh = graph.producers(), graph.consumers(), count()
+    for tensor in graph.activations():
+        if graph.dtype(tensor) != "FLOAT32":
+            continue
+        # What the caller feeds and reads is float.
+        source = places[id(producers[tensor])] if tensor in producers else "float"
+        targets: list[Any] = [places[id(operator)] for operator in consumers.get(tensor, [])]
+        targets += ["float"] if tensor in graph.outputs else []
+        cost = _CONVERSION + _CONVERTED_ELEMENT * _elements(graph, tensor)
+        dequantized, quantized = ("dequantized", next(fresh)), ("quantized", next(fresh))
+        network.add_edge(source, dequantized, capacity=cost)
+        network.add_edge(quantized, source, capacity=cost)
+        for target in targets:
+            network.add_edge(dequantized, target)
+            network.add_edge(target, quantized)
+
+
+def _elements(graph: Graph, tensor: int) -> int:
+    product = 1
+    for size in graph.shape(tensor):
+        product *= size
+    return product

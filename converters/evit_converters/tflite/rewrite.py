@@ -1,0 +1,75 @@
+"""Rewrites of an exported float graph: what the exporter leaves that a runtime or a reader stumbles over.
+
+Each rewrite keeps what the graph computes. They are found by pattern, never by name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from evit_converters.tflite.graph import Graph
+
+
+def rewrite(model_bytes: bytes) -> bytes:
+    """Apply all rewrites to an exported float model.
+
+    Args:
+        model_bytes: The exporter's .tflite.
+
+    Returns:
+        A .tflite with the same inputs, outputs and values.
+
+    Raises:
+        ModelFileError: The bytes are no TFLite model with one subgraph.
+    """
+    graph = Graph(model_bytes)
+    computed_products_to_batch_matmul(graph)
+    name_tensors(graph)
+    return graph.to_bytes()
+
+
+def computed_products_to_batch_matmul(graph: Graph) -> None:
+    """FULLY_CONNECTED whose second operand is computed becomes BATCH_MATMUL with ``adj_y``.
+
+    The converter writes a product ``q @ k^T`` of batch 1 as FULLY_CONNECTED(q, k). XNNPACK takes that
+    operation with constant weights alone, so each such product would end a partition.
+    """
+    for operator in graph.operators:
+        if graph.kind(operator) != "FULLY_CONNECTED" or not _is_plain_product(graph, operator):
+            continue
+        options = schema.BatchMatMulOptionsT()
+        options.adjX, options.adjY = False, True
+        options.asymmetricQuantizeInputs = False
+        operator.inputs = [int(i) for i in operator.inputs[:2]]
+        operator.opcodeIndex = graph.opcode("BATCH_MATMUL")
+        operator.builtinOptionsType = schema.BuiltinOptions.BatchMatMulOptions
+        operator.builtinOptions = options
+
+
+def _is_plain_product(graph: Graph, operator: Any) -> bool:
+    """Two computed operands of equal rank, no bias, no fused activation: what BATCH_MATMUL can express."""
+    left, right, *bias = (int(i) for i in operator.inputs)
+    if graph.is_constant(left) or graph.is_constant(right) or any(b >= 0 for b in bias):
+        return False
+    same_rank = len(graph.shape(left)) == len(graph.shape(right)) == len(graph.shape(int(operator.outputs[0])))
+    return same_rank and operator.builtinOptions.fusedActivationFunction == 0
+
+
+def name_tensors(graph: Graph) -> None:
+    """Give every tensor a short name that is unique and says what computes it, such as ``conv_2d_17``.
+
+    The exporter's names are paths of several hundred characters and need not be unique. The number is the
+    operator's place in execution order, so that equal graphs get equal names: value ranges are kept under
+    them. Inputs and outputs of the graph take their names from the signature where there is one.
+    """
+    names = {tensor: f"constant_{tensor}" for tensor in range(len(graph.tensors))}
+    for place, operator in enumerate(graph.operators):
+        for number, tensor in enumerate(operator.outputs):
+            suffix = f"_{number}" if number else ""
+            names[int(tensor)] = f"{graph.kind(operator).lower()}_{place}{suffix}"
+    names |= {tensor: f"input_{i}" for i, tensor in enumerate(graph.inputs)}
+    names |= {tensor: f"output_{i}" for i, tensor in enumerate(graph.outputs)}
+    for tensor, name in names.items():
+        graph.tensors[tensor].name = name.encode()

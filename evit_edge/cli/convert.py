@@ -1,0 +1,143 @@
+"""``evit-edge convert``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evit_edge.cli.options import Json, ModelOption
+from evit_edge.cli.terminal import print_json, print_table, remark
+
+if TYPE_CHECKING:
+    from evit_edge.pipeline import ConvertResult, Progress
+
+_TITLES = {
+    "load": "read the weights",
+    "export": "export to TFLite",
+    "calibrate": "calibrate on photos",
+    "quantize": "quantize",
+    "verify": "verify",
+    "write": "write",
+}
+
+
+def convert(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")],
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", help="A checkpoint file, hf:OWNER/NAME, or everyday (the default, shipped)."),
+    ] = None,
+    model: ModelOption = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="Text file, one label a line.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", help="Input side in pixels, 128 to 512.")
+    ] = None,
+    to: Annotated[str, typer.Option("--to", help="tflite; coreml and onnx are not available yet.")] = "tflite",
+    quantize: Annotated[str, typer.Option("--quantize", help="none, fp16 or int8.")] = "none",
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="Folder of photos or a calibration cache, for int8.")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", help="Photos to calibrate with at most.")] = 256,
+    seed: Annotated[int, typer.Option("--seed", help="Of the choice of photos.")] = 0,
+    output_kind: Annotated[
+        str, typer.Option("--output-kind", help="probabilities (softmax inside) or logits.")
+    ] = "probabilities",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    json: Json = False,
+) -> None:
+    """Convert a checkpoint to a file for phones and prove that it answers like the original."""
+    from evit_edge.manifest import Quantization
+    from evit_edge.pipeline import ConvertRequest, Target
+    from evit_edge.pipeline import convert as convert_model
+    from evit_edge.tensors import OutputKind
+    from evit_edge.zoo import EVERYDAY
+
+    targets = [_choice(Target, name, "--to") for name in to.split(",")]
+    requests = [
+        ConvertRequest(
+            output=output,
+            weights=weights or EVERYDAY,
+            model=model,
+            labels=labels,
+            image_size=image_size,
+            target=target,
+            quantization=_choice(Quantization, quantize, "--quantize"),
+            calibration=calibration,
+            samples=samples,
+            seed=seed,
+            output_kind=_choice(OutputKind, output_kind, "--output-kind"),
+            overwrite=overwrite,
+            command=shlex.join(["evit-edge", *sys.argv[1:]]),
+        )
+        for target in targets
+    ]
+    for request in requests:
+        with _shown() as tell:
+            result = convert_model(request, tell)
+        print_json(document(result)) if json else print_result(result)
+
+
+def _choice(kind: Callable[[str], Any], name: str, option: str) -> Any:
+    """A member of an enum by its value, or a usage error that lists them."""
+    try:
+        return kind(name)
+    except ValueError as exc:
+        accepted = ", ".join(member.value for member in kind)  # type: ignore[attr-defined]
+        raise typer.BadParameter(f"{name!r} given; {accepted} are accepted", param_hint=option) from exc
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[Progress], None]]:
+    """Name each stage on stderr while it runs, with a bar for photos, and leave its time behind."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True, highlight=False)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Bars(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
+        task = bars.add_task("", total=None)
+
+        def tell(progress: Progress) -> None:
+            title = _TITLES[progress.stage.value]
+            if progress.remark is not None:
+                remark(progress.remark)
+            elif progress.seconds is not None:
+                console.print(f"  {title:<24}{progress.seconds:6.1f} s")
+            else:
+                bars.update(task, description=title, completed=progress.done, total=progress.total or None)
+
+        yield tell
+
+
+def print_result(result: ConvertResult) -> None:
+    """Print what was written and how it was proved."""
+    entry = result.manifest.artefact
+    rows = [
+        ("file", str(result.artefact)),
+        ("size", f"{entry.size_bytes / 1e6:.2f} MB"),
+        ("input", f"{entry.input.dtype} {entry.input.shape}"),
+        ("output", f"{entry.output.dtype} {entry.output.shape} {entry.output_kind}"),
+        ("XNNPACK partitions", str(entry.partitions)),
+        *((gate.name, gate.measured) for gate in result.report.gates if gate.status == "passed"),
+    ]
+    print_table(f"{result.manifest.source.name}, {result.manifest.quantization}", ("", ""), rows, left=2)
+
+
+def document(result: ConvertResult) -> dict[str, Any]:
+    """The result as JSON."""
+    from evit_edge.cli.verify import document as verification
+    from evit_edge.strict_json import to_json
+
+    return {
+        "artefact": str(result.artefact),
+        "manifest": to_json(result.manifest),
+        "verification": verification(result.report),
+        "stage_s": {stage.value: seconds for stage, seconds in result.stage_s.items()},
+    }

@@ -1,0 +1,82 @@
+"""The ``evit-edge`` program: commands, errors as one line, exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from evit_edge import __version__
+from evit_edge.cli import classify, convert, doctor, evaluate, models, train, verify
+from evit_edge.errors import EvitEdgeError
+
+_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
+
+
+class OneLineErrors(TyperGroup):
+    """Prints this package's errors as one line on stderr and exits with 1; ``--debug`` lets them through."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except EvitEdgeError as exc:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"evit-edge: error: {' '.join(str(exc).split())}", err=True)
+            ctx.exit(1)
+
+
+app = typer.Typer(
+    name="evit-edge",
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"evit-edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """PyTorch image classifiers to phones: int8 TFLite files that are proved to answer like the original."""
+
+
+app.command()(train.train)
+app.command()(convert.convert)
+app.command()(classify.classify)
+app.command()(evaluate.evaluate)
+app.command()(verify.verify)
+app.command()(models.models)
+app.command()(doctor.doctor)
+
+
+def main() -> None:
+    """Console entry. Exits 0; 1 on an error; 2 on wrong usage; 130 when interrupted."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from evit_edge.runtime.info import Runner
+
+Artefact = Annotated[str, typer.Argument(help="A .tflite file, a .safetensors or .pth checkpoint, or everyday.")]
+Labels = Annotated[
+    Path | None, typer.Option("--labels", help="Text file, one label a line, for files that carry none.")
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Variant that the weights must be of, such as efficientvit_m0.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+InputRangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--input-range",
+        help="What a float input expects of a pixel where its metadata is silent or wrong: minus-one-to-one "
+        "(the default), zero-to-one, imagenet or raw.",
+    ),
+]
+
+
+def open_model(
+    artefact: str, *, threads: int, labels: Path | None, input_range: str | None = None, override: bool = True
+) -> Runner:
+    """Open a model as the options say.
+
+    Args:
+        artefact: What the user named.
+        threads: Of the engine.
+        labels: A labels file.
+        input_range: Name of an :class:`InputRange`.
+        override: Whether the labels file goes before labels that the model carries.
+
+    Raises:
+        EvitEdgeError: The model or the labels cannot be used.
+        typer.BadParameter: There is no such input range.
+    """
+    from evit_edge.runtime import InputRange, open_runner, read_labels
+
+    names = None if labels is None else read_labels(labels)
+    try:
+        chosen = None if input_range is None else InputRange(input_range)
+    except ValueError as exc:
+        accepted = ", ".join(InputRange)
+        raise typer.BadParameter(
+            f"{input_range!r} given; {accepted} are accepted", param_hint="--input-range"
+        ) from exc
+    runner = open_runner(artefact, threads=threads, labels=names if override else None, input_range=chosen)
+    if not override and names is not None and runner.info.labels is None:
+        return open_runner(artefact, threads=threads, labels=names, input_range=chosen)
+    return runner

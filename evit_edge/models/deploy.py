@@ -1,0 +1,274 @@
+"""EfficientViT, the inference form: uint8 NHWC in, probabilities or logits out, batch 1.
+
+Computes what the train form computes in eval mode, with fewer and larger operations:
+
+- BatchNorm is folded into the convolution or linear layer beside it;
+- ``x + dwconv(x)`` is one depthwise convolution whose centre tap is larger by 1;
+- the factor ``key_dim ** -0.5`` is folded into each head's depthwise convolution on the query;
+- q, k and v are convolutions of their own, so that nothing is cut apart after a product;
+- planes are (B, H, W, C) and tokens (B, H*W, C). A convolution stands between two permutes that cancel
+  against the layout of the file format, which leaves only the transposes of the window partition.
+
+Folding is done in float64. The result shares no storage with the network that it was made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor, nn
+
+from evit_edge.errors import RequestError
+from evit_edge.models.attention import CascadedGroupAttention, WindowAttention
+from evit_edge.models.config import OutputKind
+from evit_edge.models.efficientvit import EfficientViT, SandwichBlock
+from evit_edge.models.layers import ConvNorm, FeedForward, NormLinear, PatchMerging, Residual
+
+
+def deploy(
+    model: EfficientViT,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    output_kind: OutputKind = OutputKind.PROBABILITIES,
+) -> nn.Module:
+    """Build the inference form of a network.
+
+    Args:
+        model: The train form; left as it is.
+        mean: Mean of R, G and B, of values scaled to 0..1.
+        std: Standard deviation of R, G and B, of values scaled to 0..1, positive.
+        output_kind: Softmax inside, or logits.
+
+    Returns:
+        A module in eval mode without gradients, uint8 (1, S, S, 3) to float32 (1, classes), where S is
+        ``model.config.image_size``.
+
+    Raises:
+        RequestError: ``mean`` or ``std`` are not three numbers, or ``std`` is not positive.
+    """
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise RequestError(f"mean {mean} and std {std} given; three values each, std positive")
+    with torch.no_grad():
+        return DeployedEfficientViT(model, mean, std, output_kind).eval().requires_grad_(False)
+
+
+def folded(layer: ConvNorm, *, residual: bool = False, scale: float = 1.0) -> nn.Conv2d:
+    """A convolution that computes ``scale * (bn(conv(x)) [+ x])`` with the statistics of eval mode.
+
+    Args:
+        layer: Convolution and BatchNorm.
+        residual: Add the input; for depthwise convolutions of stride 1, whose centre tap takes it.
+        scale: Factor on the whole.
+    """
+    source, (gain, shift) = layer.conv, _affine(layer.bn)
+    weight = source.weight.double() * gain[:, None, None, None]  # (C', C/groups, k, k)
+    if residual:
+        weight[:, 0, weight.shape[2] // 2, weight.shape[3] // 2] += 1
+    conv = nn.Conv2d(
+        source.in_channels,
+        source.out_channels,
+        cast("tuple[int, int]", source.kernel_size),
+        cast("tuple[int, int]", source.stride),
+        cast("tuple[int, int]", source.padding),
+        groups=source.groups,
+    )
+    return cast(nn.Conv2d, _filled(conv, weight * scale, shift * scale))
+
+
+def rows(conv: nn.Conv2d, start: int, stop: int) -> nn.Conv2d:
+    """The 1x1 convolution that computes output channels ``start`` to ``stop`` alone."""
+    part = nn.Conv2d(conv.in_channels, stop - start, 1)
+    return cast(nn.Conv2d, _filled(part, conv.weight[start:stop], cast(Tensor, conv.bias)[start:stop]))
+
+
+def classifier(head: NormLinear) -> nn.Linear:
+    """``linear(bn(x))`` as one linear layer."""
+    gain, shift = _affine(head.bn)
+    weight = head.linear.weight.double()  # (classes, C)
+    bias = head.linear.bias.double() + weight @ shift
+    return cast(nn.Linear, _filled(nn.Linear(weight.shape[1], weight.shape[0]), weight * gain, bias))
+
+
+def _affine(bn: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """BatchNorm in eval mode as ``gain * x + shift``; float64 (C,) each."""
+    mean, var = cast(Tensor, bn.running_mean).double(), cast(Tensor, bn.running_var).double()
+    gain = bn.weight.double() / torch.sqrt(var + bn.eps)
+    return gain, bn.bias.double() - mean * gain
+
+
+def _filled(layer: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor) -> nn.Conv2d | nn.Linear:
+    layer.weight = nn.Parameter(weight.float().contiguous(), requires_grad=False)
+    layer.bias = nn.Parameter(bias.float().contiguous(), requires_grad=False)
+    return layer
+
+
+class PlaneConv(nn.Module):
+    """A convolution, and ReLU if asked for, on planes (B, H, W, C)."""
+
+    def __init__(self, conv: nn.Conv2d, *, relu: bool = False) -> None:
+        super().__init__()
+        self.conv = conv
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H', W', C')."""
+        x = self.conv(x.permute(0, 3, 1, 2))  # (B, C', H', W')
+        x = F.relu(x) if self.relu else x
+        return x.permute(0, 2, 3, 1)  # (B, H', W', C')
+
+
+class DeployedFeedForward(nn.Module):
+    """``x + pw2(relu(pw1(x)))`` (equation 1's Phi^F with its residual)."""
+
+    def __init__(self, source: FeedForward) -> None:
+        super().__init__()
+        self.expand = PlaneConv(folded(source.pw1), relu=True)
+        self.project = PlaneConv(folded(source.pw2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) in and out."""
+        return x + self.project(self.expand(x))  # (B, H, W, C)
+
+
+class DeployedPatchMerging(nn.Module):
+    """Inverted residual block of stride 2 with squeeze-excitation (section 3.2)."""
+
+    def __init__(self, source: PatchMerging) -> None:
+        super().__init__()
+        self.expand = PlaneConv(folded(source.conv1), relu=True)
+        self.spatial = PlaneConv(folded(source.conv2), relu=True)
+        self.squeeze = PlaneConv(_copied(source.se.fc1), relu=True)
+        self.excite = PlaneConv(_copied(source.se.fc2))
+        self.project = PlaneConv(folded(source.conv3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H/2, W/2, C')."""
+        x = self.spatial(self.expand(x))  # (B, H/2, W/2, 4C)
+        gate = x.mean((1, 2), keepdim=True)  # (B, 1, 1, 4C)
+        gate = torch.sigmoid(self.excite(self.squeeze(gate)))  # (B, 1, 1, 4C)
+        return self.project(x * gate)  # (B, H/2, W/2, C')
+
+
+class DeployedHead(nn.Module):
+    """One head of equation 2: its own q, k and v, and the bias of its pairs of tokens."""
+
+    bias: Tensor
+
+    def __init__(self, source: CascadedGroupAttention, head: int) -> None:
+        super().__init__()
+        dk, dv = source.key_dim, source.value_dim
+        qkv = folded(cast(ConvNorm, source.qkvs[head]))
+        self.q = PlaneConv(rows(qkv, 0, dk))
+        self.k = PlaneConv(rows(qkv, dk, 2 * dk))
+        self.v = PlaneConv(rows(qkv, 2 * dk, 2 * dk + dv))
+        self.local = PlaneConv(folded(cast(ConvNorm, source.dws[head]), scale=source.scale))
+        bias = source.attention_biases[head][source.attention_bias_idxs]  # (S, S)
+        self.register_buffer("bias", bias.detach()[None].clone())  # (1, S, S)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A split of the windows (B, w, w, dv), in and out."""
+        q = self.local(self.q(x)).flatten(1, 2)  # (B, S, dk), S = w*w
+        k, v = self.k(x).flatten(1, 2), self.v(x).flatten(1, 2)  # (B, S, dk), (B, S, dv)
+        attention = q @ k.transpose(1, 2) + self.bias  # (B, S, S)
+        return (attention.softmax(-1) @ v).reshape(x.shape)  # (B, w, w, dv)
+
+
+class DeployedAttention(nn.Module):
+    """Cascaded group attention on windows (equations 2 and 3), with its residual."""
+
+    def __init__(self, source: WindowAttention) -> None:
+        super().__init__()
+        self.window = source.window
+        self.heads = nn.ModuleList(DeployedHead(source.attn, i) for i in range(len(source.attn.qkvs)))
+        self.proj = PlaneConv(folded(cast(ConvNorm, source.attn.proj[1])))
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Windows (B, w, w, C) in and out."""
+        outputs: list[Tensor] = []
+        for head, split in zip(self.heads, x.chunk(len(self.heads), dim=-1), strict=True):
+            feature = split if not outputs else split + outputs[-1]  # (B, w, w, dv)
+            outputs.append(head(feature))  # (B, w, w, dv)
+        return self.proj(F.relu(torch.cat(outputs, dim=-1)))  # (B, w, w, C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) in and out."""
+        batch, height, width, channels = x.shape
+        w = self.window
+        if height == w and width == w:
+            return x + self.attend(x)  # (B, H, W, C)
+        rows, columns = -(-height // w), -(-width // w)
+        y = F.pad(x, (0, 0, 0, columns * w - width, 0, rows * w - height))  # (B, rows*w, columns*w, C)
+        y = y.reshape(batch * rows, w, columns, w * channels).transpose(1, 2)  # (B*rows, columns, w, w*C)
+        y = self.attend(y.reshape(-1, w, w, channels))  # (B*rows*columns, w, w, C)
+        y = y.reshape(batch * rows, columns, w, w * channels).transpose(1, 2)  # (B*rows, w, columns, w*C)
+        y = y.reshape(batch, rows * w, columns * w, channels)  # (B, rows*w, columns*w, C)
+        return x + y[:, :height, :width]  # (B, H, W, C)
+
+
+def _copied(conv: nn.Conv2d) -> nn.Conv2d:
+    copy = nn.Conv2d(conv.in_channels, conv.out_channels, 1)
+    return cast(nn.Conv2d, _filled(copy, conv.weight, cast(Tensor, conv.bias)))
+
+
+def _mixed(source: Residual, ffn: Residual) -> list[nn.Module]:
+    """A token interaction and the feed-forward network after it."""
+    interaction = PlaneConv(folded(cast(ConvNorm, source.m), residual=True))
+    return [interaction, DeployedFeedForward(cast(FeedForward, ffn.m))]
+
+
+def _block(block: SandwichBlock) -> list[nn.Module]:
+    attention = DeployedAttention(cast(WindowAttention, block.mixer.m))
+    return [*_mixed(block.dw0, block.ffn0), attention, *_mixed(block.dw1, block.ffn1)]
+
+
+def _subsample(source: nn.Sequential) -> list[nn.Module]:
+    before, merge, after = source  # res1, patchmerge, res2
+    return [
+        *_mixed(*cast(nn.Sequential, before)),
+        DeployedPatchMerging(cast(PatchMerging, merge)),
+        *_mixed(*cast(nn.Sequential, after)),
+    ]
+
+
+def _layers(model: EfficientViT) -> list[nn.Module]:
+    """The network between normalised planes and pooling, in order; residuals are inside the layers."""
+    convs = [layer for layer in model.patch_embed if isinstance(layer, ConvNorm)]
+    layers: list[nn.Module] = [PlaneConv(folded(conv), relu=conv is not convs[-1]) for conv in convs]
+    for stage in model.stages:
+        if isinstance(stage.downsample, nn.Sequential):
+            layers += _subsample(stage.downsample)
+        for block in cast(nn.Sequential, stage.blocks):
+            layers += _block(cast(SandwichBlock, block))
+    return layers
+
+
+class DeployedEfficientViT(nn.Module):
+    """The whole inference form; made by :func:`deploy`."""
+
+    offset: Tensor
+
+    def __init__(
+        self, model: EfficientViT, mean: Sequence[float], std: Sequence[float], output_kind: OutputKind
+    ) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*_layers(model))
+        # Centring stays an operation of its own: the first convolution pads with zeros, and those must be
+        # zero after centring. Division by std moves into its weights. The offset is a whole row of pixels,
+        # since XNNPACK repeats an operand of three numbers three numbers at a time: five times slower.
+        offset = torch.tensor(mean, dtype=torch.float64).mul(255).float()
+        self.register_buffer("offset", offset.repeat(model.config.image_size, 1))  # (S, 3)
+        stem = cast(PlaneConv, self.layers[0]).conv
+        stem.weight /= 255 * torch.tensor(std, dtype=torch.float64).float()[:, None, None]
+        self.head = classifier(model.head)
+        self.softmax = output_kind is OutputKind.PROBABILITIES
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image uint8 (1, S, S, 3) to float32 (1, classes)."""
+        x = image.float() - self.offset  # (1, S, S, 3)
+        x = self.layers(x)  # (1, S/64, S/64, C3)
+        logits = self.head(x.mean((1, 2)))  # (1, classes)
+        return logits.softmax(-1) if self.softmax else logits  # (1, classes)

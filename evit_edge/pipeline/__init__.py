@@ -1,0 +1,36 @@
+"""The main road from a checkpoint to a proved artefact: ``convert(ConvertRequest(...))``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from evit_edge.errors import require_installed
+from evit_edge.pipeline.request import ConvertRequest, ConvertResult, Progress, Stage, Target
+
+__all__ = ["ConvertRequest", "ConvertResult", "Progress", "Stage", "Target", "convert"]
+
+
+def convert(request: ConvertRequest, tell: Callable[[Progress], None] = lambda _: None) -> ConvertResult:
+    """Convert a classifier and prove that the file answers like it.
+
+    Writes ``NAME-int8.tflite`` (or ``-fp16``, ``-fp32``), ``.json`` and ``.golden.npz`` into ``request.output``,
+    and ``.calibration.json`` where photos were calibrated with: all of them, or none.
+
+    Args:
+        request: What to do.
+        tell: Called at the start and end of each stage, and for each photo.
+
+    Raises:
+        MissingExtraError: The extra ``convert`` is not installed.
+        CheckpointError: The weights cannot be read or used.
+        DataError: The photos or labels cannot be used.
+        RequestError: The request does not fit the model.
+        ConversionError: The model could not be exported or quantized.
+        VerificationError: The file does not answer like the model.
+        OutputError: The results cannot be written, or are there already.
+    """
+    for module in ("torch", "safetensors", "litert_torch", "ai_edge_quantizer"):
+        require_installed(module, extra="convert")
+    from evit_edge.pipeline import road
+
+    return road.convert(request, tell)

@@ -1,0 +1,113 @@
+"""Value ranges for int8: from a cache that belongs to the model, or from photos."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from evit_calibration.cache import CalibrationCache
+from evit_calibration.photos import BadPhoto, PhotoReader, hash_photos, list_photos, sample_photos
+from evit_calibration.ranges import RangeRule, collect_ranges
+from evit_converters import tflite
+from evit_edge import __version__
+from evit_edge.errors import DataError, RequestError
+from evit_edge.files import sha256_of
+from evit_edge.images import read_rgb
+from evit_edge.models.checkpoints import Checkpoint
+from evit_edge.pipeline.request import ConvertRequest, Progress, Stage
+from evit_edge.zoo import EVERYDAY, calibration_path, checkpoint_path
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Ranges, and whether they are to be written beside the artefact.
+
+    Attributes:
+        cache: The ranges with their origin.
+        is_new: Whether they were measured just now.
+    """
+
+    cache: CalibrationCache
+    is_new: bool
+
+    @property
+    def spans(self) -> dict[str, tuple[float, float]]:
+        """Tensor name to minimum and maximum."""
+        return {name: (span.minimum, span.maximum) for name, span in self.cache.ranges.items()}
+
+
+def calibration_identity(checkpoint: Checkpoint, content: bytes) -> str:
+    """What a calibration cache belongs to: these weights, in a graph with these tensors.
+
+    Args:
+        checkpoint: The model.
+        content: Its float .tflite.
+
+    Returns:
+        SHA-256 in hex.
+    """
+    parts = [checkpoint.sha256, checkpoint.config.image_size, tflite.activation_names(content)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def calibrate(
+    request: ConvertRequest, checkpoint: Checkpoint, content: bytes, tell: Callable[[Progress], None]
+) -> Calibrated:
+    """Find or measure the ranges that int8 needs.
+
+    Args:
+        request: Names the photos or the cache; a shipped model has its own cache.
+        checkpoint: The model.
+        content: Its float .tflite.
+        tell: Called for each photo.
+
+    Raises:
+        RequestError: There is nothing to calibrate with.
+        CalibrationError: The cache is damaged or another model's, or the photos cannot be used.
+    """
+    identity = calibration_identity(checkpoint, content)
+    source = request.calibration
+    if source is None and checkpoint.sha256 == sha256_of(checkpoint_path(EVERYDAY)):
+        source = calibration_path(EVERYDAY)
+    if source is None:
+        raise RequestError(
+            "int8 needs photos like those that the model will see: give --calibration DIR, or a calibration cache"
+        )
+    if source.is_file():
+        cache = CalibrationCache.load(source)
+        cache.require_model(identity)
+        return Calibrated(cache, is_new=False)
+    return Calibrated(_measured(source, request, checkpoint, content, tell), is_new=True)
+
+
+def _measured(
+    folder: Path, request: ConvertRequest, checkpoint: Checkpoint, content: bytes, tell: Callable[[Progress], None]
+) -> CalibrationCache:
+    paths = sample_photos(list_photos(folder), request.samples, request.seed)
+
+    def told_bad(photo: BadPhoto) -> None:
+        tell(Progress(Stage.CALIBRATE, remark=f"left out: {photo.reason}"))
+
+    def told_done(done: int) -> None:
+        tell(Progress(Stage.CALIBRATE, done=done, total=len(paths)))
+
+    reader = PhotoReader(
+        paths,
+        lambda path: checkpoint.preprocessing.apply(read_rgb(path)),
+        bad_errors=(DataError,),
+        on_bad=told_bad,
+    )
+    rule = RangeRule()
+    ranges = collect_ranges(tflite.activation_runner(content), reader, rule=rule, progress=told_done)
+    return CalibrationCache(
+        model_sha256=calibration_identity(checkpoint, content),
+        photos_sha256=hash_photos(reader.used),
+        samples=len(reader.used),
+        seed=request.seed,
+        rule=rule,
+        ranges=ranges,
+        tool_version=__version__,
+    )

@@ -1,0 +1,78 @@
+"""The one door to a model in any engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evit_edge.errors import ArtefactError, DataError, RequestError, require
+from evit_edge.preprocessing import Preprocessing
+from evit_edge.runtime.info import Runner
+from evit_edge.runtime.pixels import InputRange
+from evit_edge.runtime.tflite import TfliteRunner
+from evit_edge.runtime.tflite_file import parse_labels
+
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+def open_runner(
+    path: str | Path,
+    *,
+    threads: int = 1,
+    labels: tuple[str, ...] | None = None,
+    input_range: InputRange | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> Runner:
+    """Load an artefact or a checkpoint.
+
+    Args:
+        path: A ``.tflite``, or a ``.safetensors`` or ``.pth`` checkpoint (torch is needed for those), or
+            ``everyday`` or ``hf:OWNER/NAME``.
+        threads: Threads of the engine, at least 1.
+        labels: One name per class, in place of the file's.
+        input_range: What a third party's float input expects of a pixel; read off TFLite Metadata if not given,
+            else -1..1.
+        preprocessing: The resize and crop rule of a ``.tflite``, in place of the file's.
+
+    Raises:
+        ArtefactError: The file is missing, corrupt, of another kind, or no image classifier.
+        CheckpointError: The same for a checkpoint.
+        RequestError: Fewer than one thread.
+        MissingExtraError: The engine is not installed.
+    """
+    if threads < 1:
+        raise RequestError(f"{threads} threads given; at least 1 is needed")
+    if is_checkpoint(path):
+        require("torch", extra="convert")
+        require("safetensors", extra="convert")
+        from evit_edge.runtime.torch_checkpoint import TorchRunner
+
+        if input_range is not None or preprocessing is not None:
+            raise RequestError(f"{path} is a checkpoint and states its own input; drop the input options")
+        return TorchRunner.open(Path(path), threads=threads, labels=labels)
+    file = Path(path)
+    if file.suffix != ".tflite" and file.exists():
+        accepted = ", ".join((".tflite", *CHECKPOINT_SUFFIXES))
+        raise ArtefactError(f"{path} is of no known kind; {accepted} are accepted")
+    return TfliteRunner(file, threads=threads, labels=labels, input_range=input_range, preprocessing=preprocessing)
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether the name is one of weights rather than of an artefact."""
+    text = str(path)
+    return text == "everyday" or text.startswith("hf:") or Path(text).suffix in CHECKPOINT_SUFFIXES
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Read a labels file: one name a line, or ``index  name``.
+
+    Raises:
+        DataError: There is no such file, it is no text, or it is empty.
+    """
+    try:
+        labels = parse_labels(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is no UTF-8 text"
+        raise DataError(f"labels {path} cannot be read: {reason}; one name a line is accepted") from exc
+    if not labels:
+        raise DataError(f"labels {path} is empty; one name a line is needed")
+    return labels

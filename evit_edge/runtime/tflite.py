@@ -1,0 +1,168 @@
+"""Running ``.tflite`` files, ours and third parties'."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evit_edge.errors import ArtefactError
+from evit_edge.manifest import manifest_path, read_manifest
+from evit_edge.preprocessing import Preprocessing
+from evit_edge.runtime.engines import open_interpreter
+from evit_edge.runtime.info import ModelInfo, RuleSource, check_images
+from evit_edge.runtime.pixels import InputRange, dequantize, look_up, pixel_table
+from evit_edge.runtime.tflite_file import TfliteFile, read_tflite_file
+from evit_edge.tensors import Float32Array, Layout, TensorSpec, UInt8Images
+
+
+class TfliteRunner:
+    """A ``.tflite`` classifier in ai-edge-litert or tflite-runtime.
+
+    Args:
+        path: The file.
+        threads: Threads of the interpreter.
+        labels: Names of the classes, in place of the file's.
+        input_range: What a float input expects of a pixel, in place of the file's NormalizationOptions.
+        preprocessing: The resize and crop rule, in place of the file's.
+
+    Raises:
+        ArtefactError: The file is no sound classifier of one square RGB picture.
+        MissingExtraError: No interpreter is installed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        labels: tuple[str, ...] | None = None,
+        input_range: InputRange | None = None,
+        preprocessing: Preprocessing | None = None,
+    ) -> None:
+        described = read_tflite_file(path)
+        engine, self._interpreter = open_interpreter(path, threads)
+        self._lock = threading.Lock()  # an interpreter holds one picture at a time
+        source = _only(self._interpreter.get_input_details(), "inputs", path)
+        target = _only(self._interpreter.get_output_details(), "outputs", path)
+        self._input_index, self._output_index = int(source["index"]), int(target["index"])
+        spec, out = _tensor_spec(source, path), _tensor_spec(target, path)
+        layout, side = _layout(spec, path)
+        _check_output(out, path)
+        rule, rule_source = _rule(path, described, preprocessing, side)
+        self._table = pixel_table(spec, input_range.normalization if input_range else described.normalization)
+        self._info = ModelInfo(
+            path=path,
+            input=spec,
+            output=out,
+            layout=layout,
+            preprocessing=rule,
+            preprocessing_source=rule_source,
+            output_kind=described.output_kind,
+            runtime=engine.name,
+            runtime_version=engine.version,
+            threads=threads,
+            labels=labels or described.labels,
+            aliases=_aliases(path, described),
+        )
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known about the model."""
+        return self._info
+
+    def run(self, images: UInt8Images) -> Float32Array:
+        """Score uint8 (B, S, S, 3) pictures, one after the other; float32 (B, classes), dequantized."""
+        check_images(images, self._info.image_size)
+        batch = look_up(self._table, images)  # (B, S, S, 3)
+        if self._info.layout is Layout.NCHW:
+            batch = batch.transpose(0, 3, 1, 2)  # (B, 3, S, S)
+        scores = np.empty((len(images), self._info.num_classes), dtype=np.float32)
+        for i, image in enumerate(batch):
+            scores[i] = dequantize(self._invoke(image[None]), self._info.output).reshape(-1)  # (classes,)
+        return scores
+
+    def _invoke(self, image: Any) -> Any:
+        with self._lock:
+            self._interpreter.set_tensor(self._input_index, np.ascontiguousarray(image))
+            try:
+                self._interpreter.invoke()
+            except (RuntimeError, ValueError) as exc:
+                raise ArtefactError(f"{self._info.path} failed while running: {exc}") from exc
+            return self._interpreter.get_tensor(self._output_index)
+
+
+def _only(details: list[dict[str, Any]], what: str, path: Path) -> dict[str, Any]:
+    if len(details) != 1:
+        raise ArtefactError(f"{path.name} has {len(details)} {what}; a classifier with exactly one is accepted")
+    return details[0]
+
+
+def _tensor_spec(detail: dict[str, Any], path: Path) -> TensorSpec:
+    parameters = detail["quantization_parameters"]
+    scales, zero_points = parameters["scales"], parameters["zero_points"]
+    if len(scales) > 1:
+        raise ArtefactError(f"{path.name} quantizes {detail['name']!r} per channel; one scale is accepted here")
+    dtype = np.dtype(detail["dtype"])
+    quantized = len(scales) == 1 and np.issubdtype(dtype, np.integer)
+    return TensorSpec(
+        name=str(detail["name"]),
+        shape=tuple(int(n) for n in detail["shape"]),
+        dtype=dtype.name,
+        scale=float(scales[0]) if quantized else None,
+        zero_point=int(zero_points[0]) if quantized else None,
+    )
+
+
+def _layout(spec: TensorSpec, path: Path) -> tuple[Layout, int]:
+    """Layout and side of a (1, S, S, 3) or (1, 3, S, S) input."""
+    match spec.shape:
+        case (1, height, width, 3) if height == width:
+            return Layout.NHWC, height
+        case (1, 3, height, width) if height == width:
+            return Layout.NCHW, height
+    raise ArtefactError(
+        f"{path.name} takes {spec.dtype} {spec.shape}; one square RGB picture is accepted, "
+        "(1, S, S, 3) or (1, 3, S, S)"
+    )
+
+
+def _check_output(spec: TensorSpec, path: Path) -> None:
+    classes = spec.shape[-1] if spec.shape else 0
+    if classes < 1 or int(np.prod(spec.shape)) != classes:
+        raise ArtefactError(
+            f"{path.name} answers with {spec.shape}; one score per class, (1, classes), is accepted"
+        )
+
+
+def _rule(
+    path: Path, described: TfliteFile, requested: Preprocessing | None, side: int
+) -> tuple[Preprocessing, RuleSource]:
+    """The rule that was asked for, else the file's, else the manifest's, else the default at the input's size."""
+    candidates = [(requested, RuleSource.REQUEST), (described.preprocessing, RuleSource.FILE)]
+    beside = manifest_path(path)
+    if requested is None and described.preprocessing is None and _is_ours(beside):
+        candidates.append((read_manifest(beside).preprocessing, RuleSource.MANIFEST))
+    rule, source = next((c for c in candidates if c[0] is not None), (None, RuleSource.DEFAULT))
+    if rule is None:
+        return Preprocessing(image_size=side), source
+    if rule.image_size != side:
+        raise ArtefactError(f"{path.name} takes {side} px and its rule ({source.value}) cuts {rule.image_size} px")
+    return rule, source
+
+
+def _aliases(path: Path, described: TfliteFile) -> dict[str, str]:
+    beside = manifest_path(path)
+    if described.aliases or not _is_ours(beside):
+        return described.aliases
+    return read_manifest(beside).aliases
+
+
+def _is_ours(path: Path) -> bool:
+    """Third parties lay JSON files of other kinds beside their models."""
+    if not path.is_file():
+        return False
+    head = path.read_bytes()[:200]
+    return b'"schema"' in head and b'"tool_version"' in head

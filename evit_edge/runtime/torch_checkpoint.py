@@ -1,0 +1,71 @@
+"""Running checkpoints in PyTorch, batched. Imports torch: only :func:`open_runner` imports this module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evit_edge.errors import CheckpointError
+from evit_edge.models.checkpoints import Checkpoint, load_checkpoint
+from evit_edge.runtime.info import ModelInfo, RuleSource, check_images
+from evit_edge.tensors import Float32Array, Layout, OutputKind, TensorSpec, UInt8Images
+
+
+class TorchRunner:
+    """A checkpoint's network on the CPU.
+
+    Args:
+        checkpoint: The loaded weights.
+        path: The file, for reports.
+        threads: Threads of torch, for the whole process.
+        labels: Names of the classes, in place of the checkpoint's.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, path: Path, *, threads: int = 1, labels: tuple[str, ...] | None = None
+    ) -> None:
+        self._model = checkpoint.model.eval()
+        self._threads = threads
+        config, rule = checkpoint.config, checkpoint.preprocessing
+        side = config.image_size
+        if rule.image_size != side:
+            raise CheckpointError(f"{path} takes {side} px and its rule cuts {rule.image_size} px")
+        self._mean = 255 * torch.tensor(rule.mean).view(1, 3, 1, 1)
+        self._std = 255 * torch.tensor(rule.std).view(1, 3, 1, 1)
+        self._info = ModelInfo(
+            path=path,
+            input=TensorSpec("image", (1, 3, side, side), "float32"),
+            output=TensorSpec("logits", (1, config.num_classes), "float32"),
+            layout=Layout.NCHW,
+            preprocessing=rule,
+            preprocessing_source=RuleSource.CHECKPOINT,
+            output_kind=OutputKind.LOGITS,
+            runtime="torch",
+            runtime_version=str(torch.__version__),
+            threads=threads,
+            labels=labels or checkpoint.labels,
+            aliases=checkpoint.aliases,
+        )
+
+    @classmethod
+    def open(cls, path: Path, *, threads: int = 1, labels: tuple[str, ...] | None = None) -> TorchRunner:
+        """Load a checkpoint and wrap it."""
+        return cls(load_checkpoint(path), path, threads=threads, labels=labels)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known about the model."""
+        return self._info
+
+    def run(self, images: UInt8Images) -> Float32Array:
+        """Score uint8 (B, S, S, 3) pictures in one batch; float32 logits (B, classes)."""
+        check_images(images, self._info.image_size)
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)  # (B, 3, S, S)
+            normalised = (batch.float() - self._mean) / self._std  # (B, 3, S, S)
+            logits: Float32Array = self._model(normalised).float().numpy()  # (B, classes)
+        return logits

@@ -1,0 +1,61 @@
+"""Gates on the file itself: is it the one that the manifest describes?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evit_edge.files import sha256_of
+from evit_edge.manifest import Manifest
+from evit_edge.preprocessing import Preprocessing
+from evit_edge.runtime.engines import delegate_partitions
+from evit_edge.runtime.info import ModelInfo
+from evit_edge.runtime.tflite_file import TfliteFile
+from evit_edge.tensors import TensorSpec
+from evit_edge.verification.gates import Gate
+
+
+def structure_gates(file: TfliteFile, info: ModelInfo, manifest: Manifest) -> list[Gate]:
+    """Compare a file with its manifest.
+
+    Raises:
+        ArtefactError: The engine refuses the file.
+    """
+    artefact, stated = info.path, manifest.artefact
+    labels = len(info.labels or ())
+    return [
+        _equal("sha256", sha256_of(artefact), stated.sha256),
+        _equal("size", f"{artefact.stat().st_size} bytes", f"{stated.size_bytes} bytes"),
+        _equal("input", _shown(info.input), _shown(stated.input)),
+        _equal("output", _shown(info.output), _shown(stated.output)),
+        _equal("output kind", info.output_kind.value, stated.output_kind.value),
+        _equal("labels", str(labels), str(stated.labels)),
+        _rule(file.preprocessing, manifest.preprocessing),
+        _partitions(artefact, stated.partitions),
+    ]
+
+
+def _rule(carried: Preprocessing | None, stated: Preprocessing) -> Gate:
+    required = f"{stated.image_size} px of {stated.resize_to}, {stated.interpolation}"
+    if carried is None:
+        return Gate.skip("resize rule", "the file carries none", required)
+    measured = f"{carried.image_size} px of {carried.resize_to}, {carried.interpolation}"
+    return Gate.check("resize rule", carried == stated, measured, required)
+
+
+def _partitions(artefact: Path, stated: int | None) -> Gate:
+    if stated is None:
+        return Gate.skip("partitions", "the manifest states none", "as stated")
+    required = f"at most {stated}"
+    found = delegate_partitions(artefact)
+    if found is None:
+        return Gate.skip("partitions", "only ai-edge-litert tells them", required)
+    return Gate.check("partitions", 1 <= found.partitions <= stated, str(found), required)
+
+
+def _equal(name: str, measured: str, required: str) -> Gate:
+    return Gate.check(name, measured == required, measured, required)
+
+
+def _shown(spec: TensorSpec) -> str:
+    quantized = "" if spec.scale is None else f", scale {spec.scale:.6g}, zero point {spec.zero_point}"
+    return f"{spec.dtype} {list(spec.shape)}{quantized}"
