@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evit_edge.errors import RequestError

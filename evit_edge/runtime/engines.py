@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from evit_edge.errors import ArtefactError, MissingExtraError
 
 if TYPE_CHECKING:
-    from evit_converters.tflite.partitions import PartitionReport
+    from evit_converters.tflite.partitioning import PartitionReport
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def delegate_partitions(path: Path) -> PartitionReport | None:
         MissingExtraError: No engine is installed.
     """
     from evit_converters.errors import ModelFileError
-    from evit_converters.tflite.partitions import partitions
+    from evit_converters.tflite import partitions
 
     if not preferred_engine().delegates:
         return None

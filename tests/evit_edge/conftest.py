@@ -78,7 +78,7 @@ COLOUR_FORMS = (
 def colour_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A classifier of red, green and blue in each form, labels inside; read only. Float inputs take 0..1."""
     pytest.importorskip("litert_torch", reason="making a .tflite needs litert-torch, which is for Linux")
-    from evit_converters.tflite.export import export
+    from evit_converters.tflite import export
 
     folder = tmp_path_factory.mktemp("colour")
     paths = {form: folder / f"{form}.tflite" for form in COLOUR_FORMS}
@@ -184,7 +184,7 @@ def m0_artefact(
     pytest.importorskip("litert_torch", reason="making a .tflite needs litert-torch, which is for Linux")
     import torch
 
-    from evit_converters.tflite.export import export
+    from evit_converters.tflite import export
     from evit_edge.models.deploy import deploy
     from evit_edge.runtime.torch_checkpoint import TorchRunner
 
