@@ -39,9 +39,9 @@ $(VENV)/.test: $(VENV)/bin/python constraints.txt pyproject.toml tests/environme
 
 demo: $(VENV)/.demo
 	@$(BIN)/evit-edge convert --quantize int8 --output $(DEMO) --overwrite
-	@$(BIN)/evit-edge verify $(DEMO)/*-int8.tflite
+	@$(BIN)/evit-edge verify $(DEMO)/everyday-int8.tflite
 	@$(BIN)/python -c 'import sys; from PIL import Image; from skimage.data import coffee; Image.fromarray(coffee()).save(sys.argv[1])' $(DEMO)/coffee.png
-	@$(BIN)/evit-edge classify $(DEMO)/*-int8.tflite $(DEMO)/coffee.png
+	@$(BIN)/evit-edge classify $(DEMO)/everyday-int8.tflite $(DEMO)/coffee.png
 
 envs: $(VENV)/bin/python
 	@sh scripts/side_environments.sh $(BIN)/python

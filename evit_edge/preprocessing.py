@@ -77,7 +77,7 @@ class Preprocessing:
         box = (left * sx, top * sy, (left + self.image_size) * sx, (top + self.image_size) * sy)
         resample = Image.Resampling[self.interpolation.name]
         side = self.image_size
-        return np.asarray(Image.fromarray(image).resize((side, side), resample, box=box), dtype=np.uint8)
+        return np.array(Image.fromarray(image).resize((side, side), resample, box=box), dtype=np.uint8)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
