@@ -2,7 +2,7 @@
 
 The usual way: :func:`export` a module, collect ranges with :func:`activation_runner`, :func:`quantize`, then
 :func:`pack_metadata`. Importing this package loads neither torch nor a converter: each name is imported from
-its module when it is first asked for. Reading metadata needs the standard library alone.
+its module when it is first asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from evit_converters.tflite.activations import activation_runner
     from evit_converters.tflite.classifier import ImageClassifier
     from evit_converters.tflite.exporter import export
-    from evit_converters.tflite.metadata import ModelMetadata, Normalization, read_metadata
+    from evit_converters.tflite.metadata import ModelMetadata, Normalization
     from evit_converters.tflite.modes import Quantization
     from evit_converters.tflite.pack import pack_metadata
     from evit_converters.tflite.partitioning import PartitionReport, partitions
@@ -32,7 +32,6 @@ __all__ = [
     "pack_metadata",
     "partitions",
     "quantize",
-    "read_metadata",
 ]
 
 _HOMES = {
@@ -47,7 +46,6 @@ _HOMES = {
     "pack_metadata": "pack",
     "partitions": "partitioning",
     "quantize": "quantization",
-    "read_metadata": "metadata",
 }
 
 
