@@ -20,13 +20,18 @@ def quiet() -> Iterator[None]:
     nowhere = io.StringIO()  # for Python's streams, which need not end in the descriptors
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    with _redirected(1), _redirected(2), redirect_stdout(nowhere), redirect_stderr(nowhere):
-        with warnings.catch_warnings():
+    try:
+        with (
+            _redirected(1),
+            _redirected(2),
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
-            try:
-                yield
-            finally:
-                logging.disable(disabled)
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 @contextmanager
