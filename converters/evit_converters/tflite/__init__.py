@@ -2,7 +2,7 @@
 
 The usual way: :func:`export` a module, collect ranges with :func:`activation_runner`, :func:`quantize`, then
 :func:`pack_metadata`. Importing this package loads neither torch nor a converter: each name is imported from
-its module when it is first asked for. Reading metadata needs the standard library alone.
+its module when it is first asked for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writing TFLite Metadata into a model; :mod:`evit_converters.tflite.metadata` reads it."""
+"""Writing TFLite Metadata into a model."""
 
 from __future__ import annotations
 

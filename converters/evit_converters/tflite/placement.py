@@ -1,8 +1,9 @@
 """Which operators of a float graph run in int8 and which stay in float.
 
 Three kinds of operator have no choice. One without an int8 kernel in XNNPACK stays in float, since in int8 it
-would fall out of the partition. One with weights that has such a kernel goes to int8: that is what int8 is
-for. One that reads or writes no float tensor is left alone. All others (additions, reshapes, slices ...) go
+would fall out of the partition. So does arithmetic with a stored operand, such as a mean to subtract: stored
+in int8 it would lose digits, and XNNPACK refuses scales that lie far apart. One with weights that has an int8
+kernel goes to int8: that is what int8 is for. All others (additions, reshapes, slices ...) go
 where the whole graph needs the fewest QUANTIZE and DEQUANTIZE between the two sides. That is a minimum cut:
 operators are nodes, the forced ones are joined to source and sink, and a tensor whose producer and consumer
 fall on different sides costs one conversion, however many consumers share it.
@@ -51,6 +52,7 @@ PLAIN_INT8 = frozenset(
     }
 )
 
+ARITHMETIC = frozenset({"ADD", "MUL", "SUB"})
 # Operators that only move values: their int8 result is exact.
 MOVES = frozenset({"MAX_POOL_2D", "PAD", "RESHAPE", "SLICE", "STRIDED_SLICE", "TRANSPOSE"})
 
@@ -81,6 +83,8 @@ def permitted(graph: Graph, operator: Any) -> Side:
     if kind in WEIGHTED_INT8 and graph.is_constant(int(operator.inputs[1])):
         return Side.INT8
     if kind not in PLAIN_INT8 or graph.dtype(output) != "FLOAT32":
+        return Side.FLOAT
+    if kind in ARITHMETIC and any(graph.is_constant(int(tensor)) for tensor in operator.inputs):
         return Side.FLOAT
     return Side.EITHER
 

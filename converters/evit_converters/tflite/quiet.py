@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Within the block nothing reaches stdout, stderr or logging, also not from C++; exceptions pass.
 
-    Works on the process's file descriptors, so other threads are silent meanwhile, too.
+    Works on the process's file descriptors and streams, so other threads are silent meanwhile, too.
     """
+    nowhere = io.StringIO()  # for Python's streams, which need not end in the descriptors
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    with _redirected(1), _redirected(2), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
+    try:
+        with (
+            _redirected(1),
+            _redirected(2),
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
             yield
-        finally:
-            logging.disable(disabled)
+    finally:
+        logging.disable(disabled)
 
 
 @contextmanager

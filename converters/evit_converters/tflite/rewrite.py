@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from evit_converters.tflite.graph import Graph
@@ -26,6 +27,7 @@ def rewrite(model_bytes: bytes) -> bytes:
     """
     graph = Graph(model_bytes)
     computed_products_to_batch_matmul(graph)
+    padding_before_max_pool_to_zero(graph)
     name_tensors(graph)
     return graph.to_bytes()
 
@@ -55,6 +57,35 @@ def _is_plain_product(graph: Graph, operator: Any) -> bool:
         return False
     same_rank = len(graph.shape(left)) == len(graph.shape(right)) == len(graph.shape(int(operator.outputs[0])))
     return same_rank and operator.builtinOptions.fusedActivationFunction == 0
+
+
+def padding_before_max_pool_to_zero(graph: Graph) -> None:
+    """PADV2 with the lowest value between a ReLU and MAX_POOL_2D becomes PAD with zeros.
+
+    A maximum over values that are not negative does not see zeros. XNNPACK takes PAD, not PADV2, and an
+    infinite value has no place in int8.
+    """
+    producers, consumers = graph.producers(), graph.consumers()
+    for operator in graph.operators:
+        if graph.kind(operator) != "PADV2":
+            continue
+        value = graph.constant(int(operator.inputs[2])) if graph.is_constant(int(operator.inputs[2])) else None
+        producer = producers.get(int(operator.inputs[0]))
+        readers = consumers.get(int(operator.outputs[0]), [])
+        pooled = bool(readers) and all(graph.kind(reader) == "MAX_POOL_2D" for reader in readers)
+        if value is None or producer is None or not pooled or not _never_negative(graph, producer):
+            continue
+        if float(value.max()) <= float(np.finfo(np.float32).min):
+            operator.inputs = [int(i) for i in operator.inputs[:2]]
+            operator.opcodeIndex = graph.opcode("PAD")
+            operator.builtinOptionsType = schema.BuiltinOptions.PadOptions
+            operator.builtinOptions = schema.PadOptionsT()
+
+
+def _never_negative(graph: Graph, operator: Any) -> bool:
+    relus = (schema.ActivationFunctionType.RELU, schema.ActivationFunctionType.RELU6)
+    fused = getattr(operator.builtinOptions, "fusedActivationFunction", None)
+    return graph.kind(operator) in {"RELU", "RELU6"} or fused in relus
 
 
 def name_tensors(graph: Graph) -> None:
