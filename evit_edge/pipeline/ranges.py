@@ -53,61 +53,72 @@ def calibration_identity(checkpoint: Checkpoint, content: bytes) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+def find_source(request: ConvertRequest, checkpoint: Checkpoint) -> CalibrationCache | list[Path]:
+    """Find the cache or the photos before anything slow is begun.
+
+    Returns:
+        A cache (not yet known to fit), or the photos to calibrate with.
+
+    Raises:
+        RequestError: There is nothing to calibrate with.
+        CalibrationError: The cache is damaged, or the folder holds no photos.
+    """
+    place = request.calibration
+    if place is None and checkpoint.sha256 == sha256_of(checkpoint_path(EVERYDAY)):
+        place = calibration_path(EVERYDAY)
+    if place is None:
+        raise RequestError(
+            "int8 needs photos like those that the model will see: give --calibration DIR, or a calibration cache"
+        )
+    if place.is_file():
+        return CalibrationCache.load(place)
+    return sample_photos(list_photos(place), request.samples, request.seed)
+
+
 def calibrate(
-    request: ConvertRequest, checkpoint: Checkpoint, content: bytes, tell: Callable[[Progress], None]
+    source: CalibrationCache | list[Path],
+    seed: int,
+    checkpoint: Checkpoint,
+    content: bytes,
+    tell: Callable[[Progress], None],
 ) -> Calibrated:
-    """Find or measure the ranges that int8 needs.
+    """Check that a cache belongs to the model, or measure its ranges on photos.
 
     Args:
-        request: Names the photos or the cache; a shipped model has its own cache.
+        source: What :func:`find_source` found.
+        seed: Of the choice of photos, for the record.
         checkpoint: The model.
         content: Its float .tflite.
         tell: Called for each photo.
 
     Raises:
-        RequestError: There is nothing to calibrate with.
-        CalibrationError: The cache is damaged or another model's, or the photos cannot be used.
+        CalibrationError: The cache is another model's, or the photos cannot be used.
     """
-    identity = calibration_identity(checkpoint, content)
-    source = request.calibration
-    if source is None and checkpoint.sha256 == sha256_of(checkpoint_path(EVERYDAY)):
-        source = calibration_path(EVERYDAY)
-    if source is None:
-        raise RequestError(
-            "int8 needs photos like those that the model will see: give --calibration DIR, or a calibration cache"
-        )
-    if source.is_file():
-        cache = CalibrationCache.load(source)
-        cache.require_model(identity)
-        return Calibrated(cache, is_new=False)
-    return Calibrated(_measured(source, request, checkpoint, content, tell), is_new=True)
-
-
-def _measured(
-    folder: Path, request: ConvertRequest, checkpoint: Checkpoint, content: bytes, tell: Callable[[Progress], None]
-) -> CalibrationCache:
-    paths = sample_photos(list_photos(folder), request.samples, request.seed)
+    if isinstance(source, CalibrationCache):
+        source.require_model(calibration_identity(checkpoint, content))
+        return Calibrated(source, is_new=False)
 
     def told_bad(photo: BadPhoto) -> None:
         tell(Progress(Stage.CALIBRATE, remark=f"left out: {photo.reason}"))
 
     def told_done(done: int) -> None:
-        tell(Progress(Stage.CALIBRATE, done=done, total=len(paths)))
+        tell(Progress(Stage.CALIBRATE, done=done, total=len(source)))
 
     reader = PhotoReader(
-        paths,
+        source,
         lambda path: checkpoint.preprocessing.apply(read_rgb(path)),
         bad_errors=(DataError,),
         on_bad=told_bad,
     )
     rule = RangeRule()
     ranges = collect_ranges(tflite.activation_runner(content), reader, rule=rule, progress=told_done)
-    return CalibrationCache(
+    cache = CalibrationCache(
         model_sha256=calibration_identity(checkpoint, content),
         photos_sha256=hash_photos(reader.used),
         samples=len(reader.used),
-        seed=request.seed,
+        seed=seed,
         rule=rule,
         ranges=ranges,
         tool_version=__version__,
     )
+    return Calibrated(cache, is_new=True)

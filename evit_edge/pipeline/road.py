@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
+from evit_calibration.cache import CalibrationCache
 from evit_calibration.errors import CalibrationError
 from evit_converters import tflite
 from evit_converters.errors import ConverterError
@@ -19,7 +21,7 @@ from evit_edge.manifest import Quantization, golden_path, manifest_path, write_m
 from evit_edge.models.checkpoints import Checkpoint, load_checkpoint
 from evit_edge.models.deploy import deploy
 from evit_edge.pipeline.contents import describe, golden, packed
-from evit_edge.pipeline.ranges import Calibrated, calibrate
+from evit_edge.pipeline.ranges import Calibrated, calibrate, find_source
 from evit_edge.pipeline.request import ConvertRequest, ConvertResult, Progress, Stage
 from evit_edge.runtime import read_labels
 from evit_edge.verification import VerifyRequest, verify
@@ -52,9 +54,10 @@ def convert(request: ConvertRequest, tell: Callable[[Progress], None]) -> Conver
         checkpoint = _load(request, journal)
         name = f"{checkpoint.name}-{_SUFFIX[request.quantization]}"
         refuse_existing([request.output / f"{name}.tflite"], overwrite=request.overwrite)
+        source = _source(request, checkpoint)
     with publishing(request.output, last=".json", overwrite=request.overwrite) as folder:
         artefact = folder / f"{name}.tflite"
-        content, calibrated = _converted(request, checkpoint, journal)
+        content, calibrated = _converted(request, checkpoint, source, journal)
         artefact.write_bytes(packed(content, checkpoint, request))
         manifest = describe(request, checkpoint, artefact, calibrated)
         with journal.stage(Stage.VERIFY):
@@ -90,8 +93,20 @@ def _load(request: ConvertRequest, journal: Journal) -> Checkpoint:
     return replace(checkpoint, labels=labels, aliases={})
 
 
+def _source(request: ConvertRequest, checkpoint: Checkpoint) -> CalibrationCache | list[Path] | None:
+    if request.quantization is not Quantization.INT8:
+        return None
+    try:
+        return find_source(request, checkpoint)
+    except CalibrationError as exc:
+        raise DataError(str(exc)) from exc
+
+
 def _converted(
-    request: ConvertRequest, checkpoint: Checkpoint, journal: Journal
+    request: ConvertRequest,
+    checkpoint: Checkpoint,
+    source: CalibrationCache | list[Path] | None,
+    journal: Journal,
 ) -> tuple[bytes, Calibrated | None]:
     """Export, calibrate where needed, quantize."""
     rule = checkpoint.preprocessing
@@ -101,9 +116,9 @@ def _converted(
             side = checkpoint.config.image_size
             content = tflite.export(module, torch.zeros(1, side, side, 3, dtype=torch.uint8))
         calibrated = None
-        if request.quantization is Quantization.INT8:
+        if source is not None:
             with journal.stage(Stage.CALIBRATE):
-                calibrated = calibrate(request, checkpoint, content, journal.tell)
+                calibrated = calibrate(source, request.seed, checkpoint, content, journal.tell)
         with journal.stage(Stage.QUANTIZE):
             ranges = None if calibrated is None else calibrated.spans
             mode = tflite.Quantization(request.quantization.value)

@@ -74,7 +74,7 @@ def test_int8_writes_the_artefact_and_its_evidence(int8: ConvertResult, m0_check
     assert manifest.artefact.partitions == 1
     assert manifest.calibration is not None
     assert manifest.calibration.samples == 5
-    assert manifest.parity["sqnr_db"] > 12
+    assert manifest.parity["golden_sqnr_db"] > 12
     assert manifest.source.sha256 == load_checkpoint(m0_checkpoint).sha256
     assert set(int8.stage_s) == set(Stage)
 
@@ -145,7 +145,7 @@ def test_float_artefacts_are_one_partition_and_close(
     result = convert(request)
     assert result.manifest.artefact.partitions == 1
     assert open_runner(result.artefact).info.output_kind is OutputKind.LOGITS
-    assert result.manifest.parity["relative_error"] < (1e-5 if kind is Quantization.NONE else 1e-2)
+    assert result.manifest.parity["golden_relative_error"] < (1e-5 if kind is Quantization.NONE else 1e-2)
     assert result.artefact.name == f"random-{'fp32' if kind is Quantization.NONE else 'fp16'}.tflite"
 
 
