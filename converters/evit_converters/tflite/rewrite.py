@@ -56,13 +56,17 @@ def computed_products_to_batch_matmul(graph: Graph) -> None:
 
 
 def _is_product(graph: Graph, operator: Any) -> bool:
-    """Two computed operands of equal rank; an activation only where a bias makes room for it."""
+    """Two computed operands, rows kept apart; an activation only where a bias makes room for it."""
     left, right, *bias = (int(i) for i in operator.inputs)
     if graph.is_constant(left) or graph.is_constant(right):
         return False
-    same_rank = len(graph.shape(left)) == len(graph.shape(right)) == len(graph.shape(int(operator.outputs[0])))
+    rows = graph.shape(left)[:-1]
     biased = bool(bias) and bias[0] >= 0
-    return same_rank and (biased or operator.builtinOptions.fusedActivationFunction == 0)
+    return (
+        rows != ()
+        and rows == graph.shape(int(operator.outputs[0]))[:-1]
+        and (biased or operator.builtinOptions.fusedActivationFunction == 0)
+    )
 
 
 def _split_off_bias(graph: Graph, operator: Any, bias: int) -> Any:
