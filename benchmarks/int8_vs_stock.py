@@ -12,6 +12,7 @@ so that a disturbance meets all alike; the minimum of each counts. Only the rati
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import time
 import warnings
@@ -86,6 +87,7 @@ def stock_export(model: EfficientViT) -> bytes:
         return bytes(converted.model_content())
 
 
+@functools.cache
 def timm() -> Any:
     """The module timm, which wants two torchvision operators declared where torchvision has no compiled part."""
     library = torch.library.Library("torchvision", "DEF")

@@ -39,6 +39,26 @@ def test_no_fully_connected_has_computed_weights(float_model: bytes) -> None:
             assert graph.is_constant(int(operator.inputs[1]))
 
 
+@pytest.mark.parametrize("activation", [nn.Identity(), nn.ReLU()], ids=["plain", "relu"])
+def test_product_with_a_bias_of_one_number(activation: nn.Module, answer: Answer) -> None:
+    """The converter makes this a FULLY_CONNECTED with bias."""
+
+    class Scores(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.key = nn.Linear(8, 8)
+            self.activation = activation
+            self.register_buffer("bias", torch.full((1, 5, 5), 0.5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.activation(self.key(x) @ x.transpose(1, 2) + self.bias) @ x  # (1, 5, 8)
+
+    module, x = Scores().eval(), torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0))
+    model = tflite.export(module, x)
+    assert tflite.partitions(model).partitions == 1
+    np.testing.assert_allclose(answer(model, x.numpy()), module(x).detach().numpy(), rtol=1e-4, atol=1e-6)
+
+
 def test_tensor_names_are_unique_and_short(float_model: bytes) -> None:
     graph = Graph(float_model)
     names = [graph.name(tensor) for tensor in range(len(graph.tensors))]

@@ -5,6 +5,7 @@ Each rewrite keeps what the graph computes. They are found by pattern, never by 
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -35,28 +36,55 @@ def rewrite(model_bytes: bytes) -> bytes:
 def computed_products_to_batch_matmul(graph: Graph) -> None:
     """FULLY_CONNECTED whose second operand is computed becomes BATCH_MATMUL with ``adj_y``.
 
-    The converter writes a product ``q @ k^T`` of batch 1 as FULLY_CONNECTED(q, k). XNNPACK takes that
-    operation with constant weights alone, so each such product would end a partition.
+    The converter writes a product ``q @ k^T`` of batch 1 as FULLY_CONNECTED(q, k), with a bias if all that is
+    added to the product is one number. XNNPACK takes that operation with constant weights alone, so each such
+    product would end a partition. A bias becomes an ADD of its own, which takes the activation along.
     """
+    operators: list[Any] = []
     for operator in graph.operators:
-        if graph.kind(operator) != "FULLY_CONNECTED" or not _is_plain_product(graph, operator):
+        operators.append(operator)
+        if graph.kind(operator) != "FULLY_CONNECTED" or not _is_product(graph, operator):
             continue
+        left, right, *bias = (int(i) for i in operator.inputs)
+        if bias and bias[0] >= 0:
+            operators.append(_split_off_bias(graph, operator, bias[0]))
+        operator.inputs = [left, right]
         options = schema.BatchMatMulOptionsT()
-        options.adjX, options.adjY = False, True
-        options.asymmetricQuantizeInputs = False
-        operator.inputs = [int(i) for i in operator.inputs[:2]]
-        operator.opcodeIndex = graph.opcode("BATCH_MATMUL")
-        operator.builtinOptionsType = schema.BuiltinOptions.BatchMatMulOptions
-        operator.builtinOptions = options
+        options.adjX, options.adjY, options.asymmetricQuantizeInputs = False, True, False
+        _become(graph, operator, "BATCH_MATMUL", schema.BuiltinOptions.BatchMatMulOptions, options)
+    graph.model.subgraphs[0].operators = operators
 
 
-def _is_plain_product(graph: Graph, operator: Any) -> bool:
-    """Two computed operands of equal rank, no bias, no fused activation: what BATCH_MATMUL can express."""
+def _is_product(graph: Graph, operator: Any) -> bool:
+    """Two computed operands, rows kept apart; an activation only where a bias makes room for it."""
     left, right, *bias = (int(i) for i in operator.inputs)
-    if graph.is_constant(left) or graph.is_constant(right) or any(b >= 0 for b in bias):
+    if graph.is_constant(left) or graph.is_constant(right):
         return False
-    same_rank = len(graph.shape(left)) == len(graph.shape(right)) == len(graph.shape(int(operator.outputs[0])))
-    return same_rank and operator.builtinOptions.fusedActivationFunction == 0
+    rows = graph.shape(left)[:-1]
+    biased = bool(bias) and bias[0] >= 0
+    return (
+        rows != ()
+        and rows == graph.shape(int(operator.outputs[0]))[:-1]
+        and (biased or operator.builtinOptions.fusedActivationFunction == 0)
+    )
+
+
+def _split_off_bias(graph: Graph, operator: Any, bias: int) -> Any:
+    """An ADD that writes what ``operator`` wrote; ``operator`` writes a new tensor before it."""
+    result = int(operator.outputs[0])
+    product = copy(graph.tensors[result])
+    graph.tensors.append(product)
+    operator.outputs = [len(graph.tensors) - 1]
+    add, options = schema.OperatorT(), schema.AddOptionsT()
+    add.inputs, add.outputs = [len(graph.tensors) - 1, bias], [result]
+    options.fusedActivationFunction = operator.builtinOptions.fusedActivationFunction
+    _become(graph, add, "ADD", schema.BuiltinOptions.AddOptions, options)
+    return add
+
+
+def _become(graph: Graph, operator: Any, kind: str, options_type: int, options: Any) -> None:
+    operator.opcodeIndex = graph.opcode(kind)
+    operator.builtinOptionsType, operator.builtinOptions = options_type, options
 
 
 def padding_before_max_pool_to_zero(graph: Graph) -> None:
@@ -77,9 +105,7 @@ def padding_before_max_pool_to_zero(graph: Graph) -> None:
             continue
         if float(value.max()) <= float(np.finfo(np.float32).min):
             operator.inputs = [int(i) for i in operator.inputs[:2]]
-            operator.opcodeIndex = graph.opcode("PAD")
-            operator.builtinOptionsType = schema.BuiltinOptions.PadOptions
-            operator.builtinOptions = schema.PadOptionsT()
+            _become(graph, operator, "PAD", schema.BuiltinOptions.PadOptions, schema.PadOptionsT())
 
 
 def _never_negative(graph: Graph, operator: Any) -> bool:
