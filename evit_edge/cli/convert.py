@@ -41,7 +41,8 @@ def convert(
     to: Annotated[str, typer.Option("--to", help="tflite; coreml and onnx are not available yet.")] = "tflite",
     quantize: Annotated[str, typer.Option("--quantize", help="none, fp16 or int8.")] = "none",
     calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="Folder of photos or a calibration cache, for int8.")
+        list[Path] | None,
+        typer.Option("--calibration", help="For int8: folder of photos (repeatable) or a calibration cache."),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", help="Photos to calibrate with at most.")] = 256,
     seed: Annotated[int, typer.Option("--seed", help="Of the choice of photos.")] = 0,
@@ -68,7 +69,7 @@ def convert(
             image_size=image_size,
             target=target,
             quantization=_choice(Quantization, quantize, "--quantize"),
-            calibration=calibration,
+            calibration=tuple(calibration or ()),
             samples=samples,
             seed=seed,
             output_kind=_choice(OutputKind, output_kind, "--output-kind"),

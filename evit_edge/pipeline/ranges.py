@@ -63,16 +63,17 @@ def find_source(request: ConvertRequest, checkpoint: Checkpoint) -> CalibrationC
         RequestError: There is nothing to calibrate with.
         CalibrationError: The cache is damaged, or the folder holds no photos.
     """
-    place = request.calibration
-    if place is None and checkpoint.sha256 == sha256_of(checkpoint_path(EVERYDAY)):
-        place = calibration_path(EVERYDAY)
-    if place is None:
+    places = list(request.calibration)
+    if not places and checkpoint.sha256 == sha256_of(checkpoint_path(EVERYDAY)):
+        places = [calibration_path(EVERYDAY)]
+    if not places:
         raise RequestError(
             "int8 needs photos like those that the model will see: give --calibration DIR, or a calibration cache"
         )
-    if place.is_file():
-        return CalibrationCache.load(place)
-    return sample_photos(list_photos(place), request.samples, request.seed)
+    if len(places) == 1 and places[0].is_file():
+        return CalibrationCache.load(places[0])
+    photos = [path for place in places for path in list_photos(place)]
+    return sample_photos(photos, request.samples, request.seed)
 
 
 def calibrate(

@@ -44,7 +44,7 @@ class ConvertRequest:
         image_size: Input side in pixels, instead of the checkpoint's.
         target: File format.
         quantization: What weights and activations are stored as.
-        calibration: For int8: a folder of photos, or a calibration cache; the shipped cache for shipped models.
+        calibration: For int8: folders of photos, or one calibration cache; a shipped model has its own.
         samples: Photos to calibrate with at most.
         seed: Of their choice.
         output_kind: Softmax inside, or logits.
@@ -59,7 +59,7 @@ class ConvertRequest:
     image_size: int | None = None
     target: Target = Target.TFLITE
     quantization: Quantization = Quantization.NONE
-    calibration: Path | None = None
+    calibration: tuple[Path, ...] = ()
     samples: int = 256
     seed: int = 0
     output_kind: OutputKind = OutputKind.PROBABILITIES
@@ -72,7 +72,7 @@ class ConvertRequest:
             raise RequestError(f"--to {self.target} is not available in this version; tflite is")
         if self.samples < 1 or self.seed < 0:
             raise RequestError(f"{self.samples} samples with seed {self.seed} given; at least 1 and 0 are needed")
-        if self.calibration is not None and self.quantization is not Quantization.INT8:
+        if self.calibration and self.quantization is not Quantization.INT8:
             raise RequestError(f"--calibration serves int8; with --quantize {self.quantization} it has no use")
 
 

@@ -51,7 +51,7 @@ def int8(m0_checkpoint: Path, photo_folder: Path, tmp_path_factory: pytest.TempP
         output=tmp_path_factory.mktemp("int8") / "made by convert",
         weights=str(m0_checkpoint),
         quantization=Quantization.INT8,
-        calibration=photo_folder,
+        calibration=(photo_folder,),
         command="evit-edge convert",
     )
     return convert(request)
@@ -109,7 +109,7 @@ def test_verify_passes_on_what_was_written(int8: ConvertResult, m0_checkpoint: P
 def test_the_cache_gives_the_same_bytes(int8: ConvertResult, m0_checkpoint: Path, tmp_path: Path) -> None:
     cache = int8.artefact.parent / "random-int8.calibration.json"
     request = ConvertRequest(
-        output=tmp_path, weights=str(m0_checkpoint), quantization=Quantization.INT8, calibration=cache
+        output=tmp_path, weights=str(m0_checkpoint), quantization=Quantization.INT8, calibration=(cache,)
     )
     again = convert(request)
     assert again.artefact.read_bytes() == int8.artefact.read_bytes()
@@ -127,7 +127,7 @@ def test_a_cache_of_another_model_is_refused(int8: ConvertResult, m0_checkpoint:
         output=tmp_path / "out",
         weights=str(other),
         quantization=Quantization.INT8,
-        calibration=int8.artefact.parent / "random-int8.calibration.json",
+        calibration=(int8.artefact.parent / "random-int8.calibration.json",),
     )
     with pytest.raises(DataError, match="belongs to model"):
         convert(request)
@@ -161,7 +161,7 @@ def test_stages_are_told_in_order_with_every_photo(
             (folder / f"{i}-{path.name}").write_bytes(path.read_bytes())
     (folder / "broken.jpg").write_bytes(b"no photo")
     request = ConvertRequest(
-        output=tmp_path / "out", weights=str(m0_checkpoint), quantization=Quantization.INT8, calibration=folder
+        output=tmp_path / "out", weights=str(m0_checkpoint), quantization=Quantization.INT8, calibration=(folder,)
     )
     convert(request, told.append)
     assert [p.stage for p in told if p.seconds is not None] == list(Stage)
@@ -181,7 +181,7 @@ def test_a_file_that_fails_its_gates_is_not_written(
         output=tmp_path / "out",
         weights=str(m0_checkpoint),
         quantization=Quantization.INT8,
-        calibration=int8.artefact.parent / "random-int8.calibration.json",
+        calibration=(int8.artefact.parent / "random-int8.calibration.json",),
     )
     with pytest.raises(VerificationError, match="sqnr"):
         convert(request)
@@ -240,7 +240,7 @@ def test_what_is_not_there_yet_says_so() -> None:
 
 def test_calibration_without_int8_is_refused(photo_folder: Path) -> None:
     with pytest.raises(RequestError, match="serves int8"):
-        ConvertRequest(output=Path(), calibration=photo_folder)
+        ConvertRequest(output=Path(), calibration=(photo_folder,))
 
 
 def test_a_variant_without_shipped_weights_says_where_to_get_them(tmp_path: Path) -> None:
