@@ -57,7 +57,7 @@ def test_int8_keeps_the_accuracy_on_the_held_out_photos(int8: ConvertResult, sha
     runners = [open_runner(EVERYDAY, threads=2), open_runner(int8.artefact, threads=2)]
     folders = [shared / "data" / name / "val" for name in ("caltech101", "flowers")]
     run = predict(runners, label_photos(folders, [runner.info for runner in runners], {}))
-    float_answers, int8_answers = run.predictions
+    float_answers, int8_answers = run.models
     assert len(float_answers.truth) == 1615
     assert float_answers.top1.mean() >= 0.72
     assert int8_answers.top1.mean() >= float_answers.top1.mean() - 0.01
