@@ -120,14 +120,9 @@ def _shown() -> Iterator[Callable[[Progress], None]]:
 def print_result(result: ConvertResult) -> None:
     """Print what was written and how it was proved."""
     entry = result.manifest.artefact
-    rows = [
-        ("file", str(result.artefact)),
-        ("size", f"{entry.size_bytes / 1e6:.2f} MB"),
-        ("input", f"{entry.input.dtype} {entry.input.shape}"),
-        ("output", f"{entry.output.dtype} {entry.output.shape} {entry.output_kind}"),
-        ("XNNPACK partitions", str(entry.partitions)),
-        *((gate.name, gate.measured) for gate in result.report.gates if gate.status == "passed"),
-    ]
+    known = ("sha256", "size", "output kind")  # said better below, or of no interest here
+    rows = [("file", str(result.artefact)), ("size", f"{entry.size_bytes / 1e6:.2f} MB")]
+    rows += [(gate.name, gate.measured) for gate in result.report.gates if gate.name not in known]
     print_table(f"{result.manifest.source.name}, {result.manifest.quantization}", ("", ""), rows, left=2)
 
 
