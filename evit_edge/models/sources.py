@@ -32,6 +32,9 @@ def resolve(source: str | Path) -> tuple[Path, str]:
 
 def _download(reference: str) -> Path:
     hub = require("huggingface_hub", extra="convert")
+    # The error below says in one line what the client's retries say in twelve.
+    require("huggingface_hub.utils.logging", extra="convert").set_verbosity_error()
+    missing = require("huggingface_hub.errors", extra="convert")
     parts = reference.split("/")
     if len(parts) not in (2, 3) or not all(parts):
         raise CheckpointError(f"hf:{reference} given; hf:OWNER/NAME or hf:OWNER/NAME/FILE is needed")
@@ -41,7 +44,7 @@ def _download(reference: str) -> Path:
     for name in names:
         try:
             return Path(hub.hf_hub_download(repo_id=repository, filename=name))
-        except hub.errors.EntryNotFoundError as exc:
+        except missing.EntryNotFoundError as exc:
             failure = exc
         except Exception as exc:  # the client's own, its transport's and the system's errors share no base
             failure = exc
