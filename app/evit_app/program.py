@@ -74,12 +74,15 @@ def _serve(artefact: str, threads: int, port: int) -> None:
             OwnPagesOnly(asgi, origins),
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE_BYTES,
-            log_level="warning",
+            log_level="critical",  # an open page at the end is an error to uvicorn; Flet logs its own
             timeout_graceful_shutdown=1,
         )
         typer.echo(f"evit-edge-app: http://{HOST}:{port} (Ctrl+C ends it)")
+        server = uvicorn.Server(config)
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            server.run(sockets=[listener])
+        if not server.started:
+            raise RequestError("the web server did not start; evit-edge doctor says what is installed")
 
 
 def _listening(port: int) -> socket.socket:

@@ -144,3 +144,21 @@ def test_the_mobile_recipe_installs_only_what_a_phone_has():
     assert "flet==1.0.5" in set(recipe["project"]["dependencies"]) & set(project["optional-dependencies"]["app"])
     local = (ROOT / "app" / recipe["tool"]["flet"]["dev_packages"]["evit-edge"]).resolve()
     assert local == ROOT
+
+
+def test_an_open_page_does_not_hold_the_program_nor_fill_the_terminal(model, tmp_path):
+    port = free_port()
+    origin = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "evit_app.program", str(model), "--web", "--port", str(port)]
+
+    async def leave(process):
+        async with connect(f"ws://127.0.0.1:{port}/ws", origin=origin):
+            process.send_signal(signal.SIGINT)
+            return await asyncio.to_thread(process.communicate, timeout=60)
+
+    pipe = subprocess.PIPE
+    environment = {**os.environ, "PYTHONPATH": PATHS}
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        fetch(origin + "/").close()
+        _, stderr = asyncio.run(leave(process))
+    assert (process.returncode, stderr) == (0, "")
