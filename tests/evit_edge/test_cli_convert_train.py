@@ -127,6 +127,6 @@ def test_train_then_convert_then_classify(
     document = json.loads(converted.stdout)
     assert document["verification"]["passed"]
     assert document["manifest"]["artefact"]["partitions"] == 1
-    assert document["manifest"]["command"].startswith("evit-edge ")
+    assert document["manifest"]["command"].startswith("evit-edge")
     answer = json.loads(invoke("classify", document["artefact"], coffee_jpg, "--json").stdout)
     assert "cup" in json.dumps(answer)
