@@ -60,6 +60,11 @@ def convert(request: ConvertRequest, tell: Callable[[Progress], None]) -> Conver
         content, calibrated = _converted(request, checkpoint, source, journal)
         artefact.write_bytes(packed(content, checkpoint, request))
         manifest = describe(request, checkpoint, artefact, calibrated)
+        if manifest.artefact.partitions != 1:
+            told = (
+                f"XNNPACK takes the graph in {manifest.artefact.partitions} partitions instead of 1: it is slower"
+            )
+            tell(Progress(Stage.QUANTIZE, remark=told))
         with journal.stage(Stage.VERIFY):
             write_golden(golden_path(artefact), golden(checkpoint))
             report = verify(VerifyRequest(artefact, manifest=manifest))
