@@ -55,7 +55,8 @@ def test_timm_networks_convert(
     assert len(int8) < 0.35 * len(model)
     reference = answer(model, image)
     noise = np.linalg.norm(reference - answer(int8, image)) / np.linalg.norm(reference)
-    assert noise < 0.1
+    # Untrained weights: what int8 costs them says nothing, but a wrong scale gives noise of 1 and more.
+    assert noise < 0.3
 
 
 def test_wrapped_classifier_keeps_the_contract(
