@@ -52,7 +52,8 @@ class CascadedGroupAttention(nn.Module):
         bias = self.attention_biases[:, self.attention_bias_idxs]  # (heads, S, S), S = w*w
         outputs: list[Tensor] = []
         for i, split in enumerate(x.chunk(len(self.qkvs), dim=1)):
-            feature = split if i == 0 else split + outputs[-1]  # (B, dv, w, w), equation 3
+            # Equation 3. A sum takes its first operand's memory layout: this order rounds as timm's does.
+            feature = split if i == 0 else outputs[-1] + split  # (B, dv, w, w)
             q, k, v = self.qkvs[i](feature).split((self.key_dim, self.key_dim, self.value_dim), dim=1)
             q = self.dws[i](q).flatten(2) * self.scale  # (B, dk, S)
             attention = q.transpose(1, 2) @ k.flatten(2) + bias[i]  # (B, S, S)
