@@ -251,10 +251,8 @@ class Report:
         for kind, names in (("models", models), ("devices", devices)):
             if len(set(names)) != len(names):
                 raise ReportError(f"{kind} {', '.join(names)} stated; each name once")
-        rows = [*self.measurements, *self.ratios]
-        used = {(row.model, row.device) for row in rows} | {
-            (ratio.baseline, ratio.device) for ratio in self.ratios
-        }
+        used = {(row.model, row.device) for row in self.measurements}
+        used |= {(name, ratio.device) for ratio in self.ratios for name in (ratio.model, ratio.baseline)}
         for model, device in sorted(used):
             if model not in models or device not in devices:
                 raise ReportError(f"figures of {model} on {device} stated, which the report does not list")
