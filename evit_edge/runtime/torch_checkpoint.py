@@ -58,6 +58,11 @@ class TorchRunner:
         """What is known about the model."""
         return self._info
 
+    @property
+    def network(self) -> torch.nn.Module:
+        """The network itself: normalised float32 (B, 3, S, S) in, logits (B, classes) out."""
+        return self._model
+
     def run(self, images: UInt8Images) -> Float32Array:
         """Score uint8 (B, S, S, 3) pictures in one batch; float32 logits (B, classes)."""
         check_images(images, self._info.image_size)
