@@ -138,9 +138,7 @@ class Session:
         started = time.perf_counter()
         invocations = self._load_all(0)
         loading_s = time.perf_counter() - started
-        typical_s = [
-            self._warm_up(contender, run) for contender, run in zip(self._contenders, invocations, strict=True)
-        ]
+        typical_s = [self._warm_up(i, run) for i, run in enumerate(invocations)]
         turns = [max(1, min(_RUNS_PER_TURN, round(TURN_S / max(t, 1e-9)))) for t in typical_s]
         loads = self._plan.loads or self._number_of_loads(typical_s, loading_s)
         for load in range(loads):
