@@ -172,18 +172,31 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class Bandwidth:
+    """How fast a block of memory is read again and again: small blocks come from caches.
+
+    Attributes:
+        block_bytes: Size of the block.
+        bytes_per_s: Speed.
+    """
+
+    block_bytes: int
+    bytes_per_s: float
+
+
+@dataclass(frozen=True)
 class Peaks:
     """The most that this machine was measured to do.
 
     Attributes:
         threads: Threads that were used.
         macs_per_s: Multiply-accumulates per second by kind of number, ``float32`` or ``int8``.
-        bandwidth_bytes_per_s: Reading main memory.
+        bandwidths: Reading memory, small blocks first.
     """
 
     threads: int
     macs_per_s: dict[str, float]
-    bandwidth_bytes_per_s: float
+    bandwidths: tuple[Bandwidth, ...]
 
 
 @dataclass(frozen=True)

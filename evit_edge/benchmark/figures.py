@@ -43,15 +43,21 @@ class Runs:
         times_s: Duration of each run.
         starts_s: When each began, counted from the start of the session; empty where the tool does not tell.
         rounds: The round of the interleaving that each belongs to; empty where nothing was interleaved.
+        loads: Which load of the model each was made with: a model is loaded afresh several times, since where
+            its memory lies changes its time; empty where the tool does not tell.
+        switches: How often the system took the core away during each; empty where it does not tell.
     """
 
     times_s: tuple[float, ...] = ()
     starts_s: tuple[float, ...] = ()
     rounds: tuple[int, ...] = ()
+    loads: tuple[int, ...] = ()
+    switches: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """The three are of one length, and times are positive."""
-        for name, values in (("start times", self.starts_s), ("round numbers", self.rounds)):
+        """All are of one length, and times are positive."""
+        for name in ("starts_s", "rounds", "loads", "switches"):
+            values = getattr(self, name)
             if values and len(values) != len(self.times_s):
                 raise ReportError(f"{len(self.times_s)} times and {len(values)} {name} stated")
         if not all(time > 0 and math.isfinite(time) for time in self.times_s):

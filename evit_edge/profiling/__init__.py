@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from evit_edge import __version__
 from evit_edge.benchmark.device import DeviceKind
+from evit_edge.benchmark.environment import cpu
 from evit_edge.errors import ArtefactError, RequestError, require
 from evit_edge.files import sha256_of
 from evit_edge.profiling.op_classes import OpClass, classify
@@ -111,7 +111,7 @@ def _header(request: ProfileRequest, path: Path, engine: str, whole_s: float) ->
         engine=engine,
         device="host",
         device_kind=DeviceKind.HOST,
-        device_name=platform.processor() or platform.machine(),
+        device_name=cpu().model,
         threads=request.threads,
         batch=request.batch,
         method="",

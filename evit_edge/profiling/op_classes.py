@@ -48,8 +48,8 @@ _TFLITE: dict[OpClass, str] = {
     _M: "FULLY_CONNECTED BATCH_MATMUL",
     _N: "SOFTMAX LOG_SOFTMAX L2_NORMALIZATION LOCAL_RESPONSE_NORMALIZATION RSQRT SQUARED_DIFFERENCE",
     _E: "ADD SUB MUL DIV MAXIMUM MINIMUM ABS NEG EXP LOG POW SQRT SQUARE SIGN FLOOR CEIL ROUND SIN COS TANH "
-    "LOGISTIC RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1 LEAKY_RELU PRELU ELU GELU HARD_SWISH ADD_N FLOOR_DIV FLOOR_MOD EQUAL "
-    "NOT_EQUAL GREATER GREATER_EQUAL LESS LESS_EQUAL LOGICAL_AND LOGICAL_OR LOGICAL_NOT SELECT SELECT_V2 WHERE",
+    "LOGISTIC RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1 LEAKY_RELU PRELU ELU GELU HARD_SWISH ADD_N FLOOR_DIV FLOOR_MOD "
+    "EQUAL NOT_EQUAL GREATER GREATER_EQUAL LESS LESS_EQUAL LOGICAL_AND LOGICAL_OR LOGICAL_NOT SELECT SELECT_V2 WHERE",
     _R: "RESHAPE SQUEEZE EXPAND_DIMS TRANSPOSE",
     _Y: "CONCATENATION SLICE STRIDED_SLICE SPLIT SPLIT_V PAD PADV2 MIRROR_PAD GATHER GATHER_ND PACK UNPACK TILE "
     "BROADCAST_TO FILL SPACE_TO_DEPTH DEPTH_TO_SPACE SPACE_TO_BATCH_ND BATCH_TO_SPACE_ND REVERSE_V2 "
@@ -117,14 +117,14 @@ _ATEN: dict[OpClass, str] = {
     _R: "view reshape _reshape_alias permute transpose t squeeze unsqueeze flatten unflatten expand as_strided "
     "_unsafe_view alias detach",
     _Y: "copy_ clone contiguous cat narrow slice select split split_with_sizes chunk pad constant_pad_nd index "
-    "roll stack repeat gather index_select im2col col2im unfold upsample_bilinear2d upsample_bicubic2d fill_ zero_ "
-    "empty empty_like zeros resize_",
+    "roll stack repeat gather index_select im2col col2im unfold upsample_bilinear2d upsample_bicubic2d fill_ "
+    "zero_ empty empty_like zeros resize_",
     _Q: "to _to_copy quantize_per_tensor dequantize type_as",
     _P: "mean sum amax amin max min argmax adaptive_avg_pool2d _adaptive_avg_pool2d avg_pool2d max_pool2d "
     "max_pool2d_with_indices topk var_mean",
     _E: "add add_ sub sub_ rsub mul mul_ div div_ relu relu_ clamp clamp_ clamp_min clamp_min_ hardswish "
-    "hardswish_ hardtanh hardtanh_ hardsigmoid hardsigmoid_ gelu silu silu_ sigmoid sigmoid_ tanh exp pow sqrt abs neg where "
-    "leaky_relu threshold",
+    "hardswish_ hardtanh hardtanh_ hardsigmoid hardsigmoid_ gelu silu silu_ sigmoid sigmoid_ tanh exp pow sqrt abs "
+    "neg where leaky_relu threshold",
 }
 _BY_ATEN = {name: op_class for op_class, names in _ATEN.items() for name in names.split()}
 

@@ -123,7 +123,8 @@ def delegate_partitions(path: Path) -> PartitionReport | None:
 def native_log() -> Iterator[list[str]]:
     """Keep what the interpreter's C++ writes to stderr out of the terminal.
 
-    It greets every load there (torch's profiler does, too), which would spoil the promise of one line on stderr for an error.
+    It greets every load there, as torch's profiler does every start, which would spoil the promise of one line on
+    stderr for an error.
 
     Yields:
         A list that holds the text, as its only entry, after the block.

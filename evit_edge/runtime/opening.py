@@ -25,13 +25,13 @@ def open_runner(
     """Load an artefact or a checkpoint.
 
     Args:
-        path: A ``.tflite``, or a ``.safetensors`` or ``.pth`` checkpoint (torch is needed for those), or
-            ``everyday`` or ``hf:OWNER/NAME``.
+        path: A ``.tflite``; an ``.onnx`` (onnxruntime is needed); or a ``.safetensors`` or ``.pth`` checkpoint
+            (torch is needed for those), ``everyday`` or ``hf:OWNER/NAME``.
         threads: Threads of the engine, at least 1.
         labels: One name per class, in place of the file's.
         input_range: What a third party's float input expects of a pixel; read off TFLite Metadata if not given,
             else -1..1.
-        preprocessing: The resize and crop rule of a ``.tflite``, in place of the file's.
+        preprocessing: The resize and crop rule of an artefact, in place of the file's.
 
     Raises:
         ArtefactError: The file is missing, corrupt, of another kind, or no image classifier.
@@ -50,8 +50,14 @@ def open_runner(
             raise RequestError(f"{path} is a checkpoint and states its own input; drop the input options")
         return TorchRunner.open(Path(path), threads=threads, labels=labels)
     file = Path(path)
+    if file.suffix == ".onnx":
+        from evit_edge.runtime.onnx import OnnxRunner
+
+        return OnnxRunner(
+            file, threads=threads, labels=labels, input_range=input_range, preprocessing=preprocessing
+        )
     if file.suffix != ".tflite" and file.exists():
-        accepted = ", ".join((".tflite", *CHECKPOINT_SUFFIXES))
+        accepted = ", ".join((".tflite", ".onnx", *CHECKPOINT_SUFFIXES))
         raise ArtefactError(f"{path} is of no known kind; {accepted} are accepted")
     return TfliteRunner(file, threads=threads, labels=labels, input_range=input_range, preprocessing=preprocessing)
 

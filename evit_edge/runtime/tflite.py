@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from evit_edge.preprocessing import Preprocessing
 from evit_edge.runtime.engines import open_interpreter
 from evit_edge.runtime.info import ModelInfo, RuleSource, check_images
 from evit_edge.runtime.pixels import InputRange, dequantize, look_up, pixel_table
+from evit_edge.runtime.shapes import check_scores, picture_layout
 from evit_edge.runtime.tflite_file import TfliteFile, read_tflite_file
 from evit_edge.tensors import Float32Array, Layout, TensorSpec, UInt8Images
 
@@ -49,8 +51,8 @@ class TfliteRunner:
         target = _only(self._interpreter.get_output_details(), "outputs", path)
         self._input_index, self._output_index = int(source["index"]), int(target["index"])
         spec, out = _tensor_spec(source, path), _tensor_spec(target, path)
-        layout, side = _layout(spec, path)
-        _check_output(out, path)
+        layout, side = picture_layout(spec, path)
+        check_scores(out, path)
         rule, rule_source = _rule(path, described, preprocessing, side)
         self._table = pixel_table(spec, input_range.normalization if input_range else described.normalization)
         self._info = ModelInfo(
@@ -84,6 +86,15 @@ class TfliteRunner:
             scores[i] = dequantize(self._invoke(image[None]), self._info.output).reshape(-1)  # (classes,)
         return scores
 
+    def prepare(self, image: UInt8Images) -> Callable[[], object]:
+        """A function that runs the engine, and nothing else, on one uint8 (1, S, S, 3) picture.
+
+        The interpreter keeps the picture until :meth:`run` gives it another.
+        """
+        self.run(image)
+        invoke: Callable[[], object] = self._interpreter.invoke
+        return invoke
+
     def _invoke(self, image: Any) -> Any:
         with self._lock:
             self._interpreter.set_tensor(self._input_index, np.ascontiguousarray(image))
@@ -114,27 +125,6 @@ def _tensor_spec(detail: dict[str, Any], path: Path) -> TensorSpec:
         scale=float(scales[0]) if quantized else None,
         zero_point=int(zero_points[0]) if quantized else None,
     )
-
-
-def _layout(spec: TensorSpec, path: Path) -> tuple[Layout, int]:
-    """Layout and side of a (1, S, S, 3) or (1, 3, S, S) input."""
-    match spec.shape:
-        case (1, height, width, 3) if height == width:
-            return Layout.NHWC, height
-        case (1, 3, height, width) if height == width:
-            return Layout.NCHW, height
-    raise ArtefactError(
-        f"{path.name} takes {spec.dtype} {spec.shape}; one square RGB picture is accepted, "
-        "(1, S, S, 3) or (1, 3, S, S)"
-    )
-
-
-def _check_output(spec: TensorSpec, path: Path) -> None:
-    classes = spec.shape[-1] if spec.shape else 0
-    if classes < 1 or int(np.prod(spec.shape)) != classes:
-        raise ArtefactError(
-            f"{path.name} answers with {spec.shape}; one score per class, (1, classes), is accepted"
-        )
 
 
 def _rule(
