@@ -27,6 +27,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("torch", "kornia", "opencv-python-headless", "safetensors", "huggingface_hub", "matplotlib"),
     "plot": ("matplotlib",),
     "onnx": ("onnxruntime",),
+    "phones": ("platformdirs",),
     "app": ("flet", "flet-web", "opencv-python-headless"),
 }
 _LINUX_ONLY = {"litert-torch", "ai-edge-quantizer"}

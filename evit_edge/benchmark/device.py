@@ -211,6 +211,7 @@ class Device:
         verdict: How far its times can be trusted.
         reference: The reference loop's runs; empty where there is none.
         peaks: Measured peaks, one entry a number of threads.
+        stand_in: It is no device but a program that plays one in tests: its figures were measured by nobody.
     """
 
     id: str
@@ -220,3 +221,9 @@ class Device:
     verdict: Verdict
     reference: Runs = field(default_factory=Runs)
     peaks: tuple[Peaks, ...] = ()
+    stand_in: bool = False
+
+    def __post_init__(self) -> None:
+        """What nobody measured is never valid."""
+        if self.stand_in and self.verdict.judgement is Judgement.VALID:
+            raise ReportError(f"device {self.id} is a stand-in for tests and its times are said to be valid")

@@ -130,6 +130,7 @@ class Measurement:
         engine: What ran it.
         statistics: Of the runs; None where it failed or was not reached.
         runs: Raw times; empty where the tool gives figures only.
+        starts: Where it does: the figures of each start of the tool, in order.
         warmup: Runs before; None where the tool does not tell.
         stages: Times of an image pipeline's steps, in order; empty where they were not measured.
         cold_start: One shot.
@@ -153,6 +154,7 @@ class Measurement:
     limit: Limit | None = None
     operators: tuple[OperatorTime, ...] = ()
     failure: str | None = None
+    starts: tuple[Statistics, ...] = ()
 
     def __post_init__(self) -> None:
         """Figures of raw times are of all of them; what has neither figures nor a failure says nothing."""

@@ -64,6 +64,7 @@ class BenchmarkRequest:
         cold_start: Whether cold start and memory are measured, in processes of their own.
         peaks: Whether the machine's peaks are measured.
         operators: Whether time by operator is asked for, where the tool can tell.
+        published: Whether the report shows figures that others published.
         reference: Whether artefacts may run in a reference evaluator, whose time says nothing about a device.
         benchmark_model: Program for Android, where it is not in the cache folder.
         seed: Of the order within rounds and of the bootstrap.
@@ -82,6 +83,7 @@ class BenchmarkRequest:
     cold_start: bool = True
     peaks: bool = True
     operators: bool = False
+    published: bool = False
     reference: bool = False
     benchmark_model: Path | None = None
     seed: int = 0

@@ -164,6 +164,9 @@ def _warmups(warmups: Mapping[str, Warmup]) -> list[Check]:
 
 
 def _enough(evidence: Evidence) -> list[Check]:
+    if not evidence.runs:
+        advice = "measure again"
+        return [Check("number of runs", "all models", "none", "some", False, Judgement.NOISY, advice)]
     checks = []
     for name, runs in evidence.runs.items():
         count, interval = len(runs.times_s), evidence.medians.get(name)

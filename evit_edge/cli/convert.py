@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evit_edge.cli.options import Json, ModelOption
+from evit_edge.cli.options import Json, ModelOption, choice
 from evit_edge.cli.terminal import print_json, print_table, remark
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def convert(
     from evit_edge.tensors import OutputKind
     from evit_edge.zoo import EVERYDAY
 
-    targets = [_choice(Target, name, "--to") for name in to.split(",")]
+    targets = [choice(Target, name, "--to") for name in to.split(",")]
     requests = [
         ConvertRequest(
             output=output,
@@ -68,11 +68,11 @@ def convert(
             labels=labels,
             image_size=image_size,
             target=target,
-            quantization=_choice(Quantization, quantize, "--quantize"),
+            quantization=choice(Quantization, quantize, "--quantize"),
             calibration=tuple(calibration or ()),
             samples=samples,
             seed=seed,
-            output_kind=_choice(OutputKind, output_kind, "--output-kind"),
+            output_kind=choice(OutputKind, output_kind, "--output-kind"),
             overwrite=overwrite,
             command=shlex.join(["evit-edge", *sys.argv[1:]]),
         )
@@ -82,15 +82,6 @@ def convert(
         with _shown() as tell:
             result = convert_model(request, tell)
         print_json(document(result)) if json else print_result(result)
-
-
-def _choice(kind: Callable[[str], Any], name: str, option: str) -> Any:
-    """A member of an enum by its value, or a usage error that lists them."""
-    try:
-        return kind(name)
-    except ValueError as exc:
-        accepted = ", ".join(member.value for member in kind)  # type: ignore[attr-defined]
-        raise typer.BadParameter(f"{name!r} given; {accepted} are accepted", param_hint=option) from exc
 
 
 @contextmanager

@@ -49,7 +49,8 @@ _TFLITE: dict[OpClass, str] = {
     _N: "SOFTMAX LOG_SOFTMAX L2_NORMALIZATION LOCAL_RESPONSE_NORMALIZATION RSQRT SQUARED_DIFFERENCE",
     _E: "ADD SUB MUL DIV MAXIMUM MINIMUM ABS NEG EXP LOG POW SQRT SQUARE SIGN FLOOR CEIL ROUND SIN COS TANH "
     "LOGISTIC RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1 LEAKY_RELU PRELU ELU GELU HARD_SWISH ADD_N FLOOR_DIV FLOOR_MOD "
-    "EQUAL NOT_EQUAL GREATER GREATER_EQUAL LESS LESS_EQUAL LOGICAL_AND LOGICAL_OR LOGICAL_NOT SELECT SELECT_V2 WHERE",
+    "EQUAL NOT_EQUAL GREATER GREATER_EQUAL LESS LESS_EQUAL LOGICAL_AND LOGICAL_OR LOGICAL_NOT SELECT SELECT_V2 "
+    "WHERE",
     _R: "RESHAPE SQUEEZE EXPAND_DIMS TRANSPOSE",
     _Y: "CONCATENATION SLICE STRIDED_SLICE SPLIT SPLIT_V PAD PADV2 MIRROR_PAD GATHER GATHER_ND PACK UNPACK TILE "
     "BROADCAST_TO FILL SPACE_TO_DEPTH DEPTH_TO_SPACE SPACE_TO_BATCH_ND BATCH_TO_SPACE_ND REVERSE_V2 "
@@ -123,8 +124,8 @@ _ATEN: dict[OpClass, str] = {
     _P: "mean sum amax amin max min argmax adaptive_avg_pool2d _adaptive_avg_pool2d avg_pool2d max_pool2d "
     "max_pool2d_with_indices topk var_mean",
     _E: "add add_ sub sub_ rsub mul mul_ div div_ relu relu_ clamp clamp_ clamp_min clamp_min_ hardswish "
-    "hardswish_ hardtanh hardtanh_ hardsigmoid hardsigmoid_ gelu silu silu_ sigmoid sigmoid_ tanh exp pow sqrt abs "
-    "neg where leaky_relu threshold",
+    "hardswish_ hardtanh hardtanh_ hardsigmoid hardsigmoid_ gelu silu silu_ sigmoid sigmoid_ tanh exp pow sqrt "
+    "abs neg where leaky_relu threshold",
 }
 _BY_ATEN = {name: op_class for op_class, names in _ATEN.items() for name in names.split()}
 

@@ -1,4 +1,4 @@
-"""The ``adb`` program: one command after the other, each with an end to waiting and an error that says what to do."""
+"""The ``adb`` program: commands that end, also where the phone does not answer, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ class Adb:
             StoppedError: ``stop`` was set meanwhile.
         """
         process = self.start(arguments)
-        assert process.stdin is not None  # noqa: S101
-        process.stdin.close()
+        if process.stdin is not None:
+            process.stdin.close()
         output: list[str] = []
         reader = threading.Thread(target=_read, args=(process.stdout, output), daemon=True)
         reader.start()

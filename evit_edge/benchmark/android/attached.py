@@ -13,6 +13,8 @@ from evit_edge.errors import DeviceError
 STAND_IN = "scripted-"
 """Serial numbers of programs that play a phone in tests begin so. No phone's does."""
 
+STAND_IN_REMARK = "a scripted stand-in for a phone answered in a test: these figures were measured by nobody"
+
 
 class State(StrEnum):
     """What adb says of a phone."""
@@ -80,7 +82,9 @@ def parse_devices(listing: str) -> tuple[Attached, ...]:
         if len(parts) < 2 or line.startswith("*"):
             continue
         serial, rest = parts
-        words = re.split(r"\s(?:usb|product|model|device|transport_id|features):", f" {rest}", maxsplit=1)[0].strip()
+        words = re.split(r"\s(?:usb|product|model|device|transport_id|features):", f" {rest}", maxsplit=1)[
+            0
+        ].strip()
         state = next((state for state in State if words.startswith(state.value)), State.OTHER)
         model = re.search(r"\bmodel:(\S+)", rest)
         found.append(Attached(serial, state, words, model.group(1) if model else ""))
@@ -116,8 +120,8 @@ def choose(devices: tuple[Attached, ...], wanted: str | None) -> tuple[Attached,
         return (_usable(devices[0]),)
     listed = ", ".join(f"{d.serial} ({d.model or d.detail})" for d in devices)
     raise DeviceError(
-        f"{len(devices)} phones are attached: {listed}; name one with --device android:SERIAL, or measure every one "
-        f"with --device android:{ALL_DEVICES}"
+        f"{len(devices)} phones are attached: {listed}; name one with --device android:SERIAL, or measure "
+        f"every one with --device android:{ALL_DEVICES}"
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from evit_edge.benchmark.android.phone import THERMAL, Condition
-from evit_edge.benchmark.android.session import PhoneResult, Start, Way
+from evit_edge.benchmark.android.program import Way
+from evit_edge.benchmark.android.session import PhoneResult, Start
 from evit_edge.benchmark.device import Check, Judgement, Verdict
 from evit_edge.benchmark.statistics import percentile, trend
 from evit_edge.benchmark.verdict import DRIFT_P, FEWEST_RUNS, MOST_DRIFT, MOST_SPREAD, conclude
@@ -81,7 +82,9 @@ def _battery(first: Condition, last: Condition) -> list[Check]:
     saver = [condition.saver for condition in (first, last) if condition.saver is not None]
     if saver:
         measured, advice = "on" if any(saver) else "off", "switch the battery saver off"
-        checks.append(Check("battery saver", "phone", measured, "off", not any(saver), Judgement.THROTTLED, advice))
+        checks.append(
+            Check("battery saver", "phone", measured, "off", not any(saver), Judgement.THROTTLED, advice)
+        )
     levels = [c.state.battery_level for c in (first, last) if c.state.battery_level is not None]
     if levels:
         measured, limit = f"{100 * min(levels):.0f} %", f"at least {100 * LEAST_BATTERY:.0f} %"

@@ -1,4 +1,4 @@
-"""Reading the op profile that ``benchmark_model`` prints with ``--enable_op_profiling`` (LiteRT: ``--use_profiler``).
+"""Reading the op profile of ``benchmark_model --enable_op_profiling=true`` (LiteRT's: ``--use_profiler=true``).
 
 The table ``Run Order`` lists each node: type, start (not in all versions), first time, average in ms, its share in
 percent, and so on. Averages have three digits after the point, so that a node of 0.4 us reads 0.000; the share has

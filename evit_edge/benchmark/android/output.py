@@ -24,7 +24,9 @@ _LEVEL = re.compile(r"^(?:INFO|WARNING|ERROR|VERBOSE|FATAL): (?:\[[^\]]*\] ?)?")
 _PAIR = re.compile(r"\b(count|first|curr|min|max|avg|std|median|p5|p95)=([0-9.eE+-]+)")
 _TIMINGS = re.compile(r"^(?:Average )?[Ii]nference timings in us: (.+)$")
 _NAMED = re.compile(r"([A-Za-z][A-Za-z ()]*): ([0-9.eE+-]+)")
-_MEMORY = re.compile(r"footprint(?: delta from the start of the tool)? \(MB\): init=([0-9.eE+-]+) overall=([0-9.eE+-]+)")
+_MEMORY = re.compile(
+    r"footprint(?: delta from the start of the tool)? \(MB\): init=([0-9.eE+-]+) overall=([0-9.eE+-]+)"
+)
 _PEAK = re.compile(r"(?:Overall peak memory footprint \(MB\) via periodic monitoring|Peak memory): +([0-9.eE+-]+)")
 _REPLACED = re.compile(
     r"Replacing (\d+)(?: out of (\d+))? node\(s\) with delegate \((\w+)\) node, yielding (\d+) partitions"
@@ -38,7 +40,14 @@ _REFUSED = (
     "delegate is not supported",
     "could not be loaded and registered",
 )
-_FAILED = ("Benchmarking failed", "ERROR: ", "Failed to", "CANNOT LINK EXECUTABLE", "not found", "Segmentation fault")
+_FAILED = (
+    "Benchmarking failed",
+    "ERROR: ",
+    "Failed to",
+    "CANNOT LINK EXECUTABLE",
+    "not found",
+    "Segmentation fault",
+)
 _MB = 1024 * 1024
 
 

@@ -117,9 +117,7 @@ def read_condition(adb: Adb) -> Condition:
     Raises:
         DeviceError: It is gone.
     """
-    parts = _ask(
-        adb, "dumpsys thermalservice", "dumpsys battery", "settings get global low_power", _ALLOWED
-    )
+    parts = _ask(adb, "dumpsys thermalservice", "dumpsys battery", "settings get global low_power", _ALLOWED)
     status = re.search(r"^\s*Thermal Status: (\d+)", parts[0], flags=re.MULTILINE)
     level = int(status.group(1)) if status else None
     battery = dict(re.findall(r"^\s*([A-Za-z ]+): (\S+)\s*$", parts[1], flags=re.MULTILINE))

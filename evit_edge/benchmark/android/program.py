@@ -29,6 +29,8 @@ LITERT_SOURCE = "https://storage.googleapis.com/litert/binaries/latest/android_a
 
 _MACHINES = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86"}  # e_machine of ELF
 _HEAD = 65536
+MOST_S = 600.0
+"""The tool ends its runs then, whatever was asked for."""
 
 
 class Dialect(StrEnum):
@@ -53,6 +55,38 @@ class Program:
     abi: str
     dialect: Dialect
     sha256: str
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a model is run.
+
+    Attributes:
+        accelerator: On what.
+        threads: With how many.
+    """
+
+    accelerator: Accelerator
+    threads: int
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How long one call measures, and what beside.
+
+    Attributes:
+        runs: Timed runs at least.
+        seconds: Timed seconds at least.
+        warmup_s: Seconds of warm-up at least.
+        profile: Whether to time operators.
+        peak_memory: Whether to watch memory, which disturbs times.
+    """
+
+    runs: int
+    seconds: float
+    warmup_s: float
+    profile: bool = False
+    peak_memory: bool = False
 
 
 def cache_folder() -> Path:
@@ -101,7 +135,9 @@ def read_program(path: Path) -> Program:
     try:
         content = path.read_bytes()
     except OSError as exc:
-        raise DeviceError(f"benchmark_model {path} cannot be read: {exc.strerror or exc}; {_where((), None)}") from exc
+        raise DeviceError(
+            f"benchmark_model {path} cannot be read: {exc.strerror or exc}; {_where((), None)}"
+        ) from exc
     abi = _abi(content)
     if abi is None:
         raise DeviceError(f"{path} is no program for Android; {_where((), None)}")
@@ -109,40 +145,25 @@ def read_program(path: Path) -> Program:
     return Program(path, abi, Dialect.LITERT if litert else Dialect.TFLITE, sha256_of(path))
 
 
-def options(
-    program: Program,
-    *,
-    graph: str,
-    threads: int,
-    accelerator: Accelerator,
-    runs: int,
-    seconds: float,
-    warmup_s: float,
-    profile: bool = False,
-    peak_memory: bool = False,
-) -> list[str]:
+def options(program: Program, graph: str, way: Way, amount: Amount) -> list[str]:
     """Arguments of one call.
 
     Args:
         program: Whose dialect to speak.
         graph: The model, on the phone.
-        threads: For the CPU.
-        accelerator: Where to run.
-        runs: Timed runs at least.
-        seconds: Timed seconds at least.
-        warmup_s: Seconds of warm-up at least.
-        profile: Whether to time operators.
-        peak_memory: Whether to watch memory, which disturbs times.
+        way: How to run it.
+        amount: How long, and what beside.
 
     Raises:
         DeviceError: The program has no such accelerator.
     """
-    given = [f"--graph={graph}", f"--num_threads={threads}", f"--num_runs={runs}", f"--min_secs={seconds:g}"]
-    given += ["--max_secs=600", "--warmup_runs=1", f"--warmup_min_secs={warmup_s:g}"]
-    given += _accelerated(program.dialect, accelerator)
-    if profile:
+    given = [f"--graph={graph}", f"--num_threads={way.threads}"]
+    given += [f"--num_runs={amount.runs}", f"--min_secs={amount.seconds:g}", f"--max_secs={MOST_S:g}"]
+    given += ["--warmup_runs=1", f"--warmup_min_secs={amount.warmup_s:g}"]
+    given += _accelerated(program.dialect, way.accelerator)
+    if amount.profile:
         given.append("--use_profiler=true" if program.dialect is Dialect.LITERT else "--enable_op_profiling=true")
-    if peak_memory:
+    if amount.peak_memory:
         given.append("--report_peak_memory_footprint=true")
     return given
 

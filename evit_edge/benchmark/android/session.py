@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -18,7 +19,7 @@ from evit_edge.benchmark.android.adb import Adb, Answer, StoppedError
 from evit_edge.benchmark.android.op_profile import NodeTime, parse_op_profile
 from evit_edge.benchmark.android.output import ToolOutput, parse_output
 from evit_edge.benchmark.android.phone import Condition, Properties, read_condition, read_properties
-from evit_edge.benchmark.android.program import Program, find_program, options
+from evit_edge.benchmark.android.program import MOST_S, Amount, Program, Way, find_program, options
 from evit_edge.benchmark.android.workspace import Workspace, workspace
 from evit_edge.benchmark.report import Accelerator
 from evit_edge.benchmark.statistics import MIN_LOADS
@@ -28,24 +29,11 @@ ROUNDS, ROUNDS_ACCELERATED = MIN_LOADS, 3
 """Starts of each model; fewer where a start takes seconds, as a GPU's compiler does."""
 
 FIRST_WARMUP_S, WARMUP_S = 0.5, 0.2
-_SLACK_S = 660.0
+_SLACK_S = 60.0
 INTERLEAVING = (
     f"{ROUNDS} rounds ({ROUNDS_ACCELERATED} on GPU and NNAPI) in which each model is started once, in random order"
 )
 WARMUP_RULE = f"{FIRST_WARMUP_S:g} s in a model's first start, {WARMUP_S:g} s in each that follows"
-
-
-@dataclass(frozen=True)
-class Way:
-    """How a model is run.
-
-    Attributes:
-        accelerator: On what.
-        threads: With how many.
-    """
-
-    accelerator: Accelerator
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -186,13 +174,12 @@ class _Session:
         self._step(name, self._done / self._total)
         began_s = time.monotonic() - self._origin
         rounds = _rounds(way)
-        answer = self._call(
-            name,
-            way,
+        amount = Amount(
             runs=-(-self._plan.min_runs // rounds),
             seconds=self._plan.min_time_s / rounds,
             warmup_s=WARMUP_S if number else FIRST_WARMUP_S,
         )
+        answer = self._call(name, way, amount)
         self._done += 1
         try:
             output = parse_output(answer.text)
@@ -207,38 +194,16 @@ class _Session:
 
     def _beside(self, name: str, way: Way) -> None:
         if self._plan.memory:
-            answer = self._call(name, way, runs=10, seconds=0.2, warmup_s=WARMUP_S, peak_memory=True)
-            try:
+            answer = self._call(name, way, Amount(10, 0.2, WARMUP_S, peak_memory=True))
+            with suppress(DeviceError):  # an old tool that does not know the option: there are times without it
                 self._result.memory[name, way] = parse_output(answer.text)
-            except DeviceError:  # an old tool that does not know the option: there are times without it
-                pass
         if self._plan.operators:
-            answer = self._call(name, way, runs=50, seconds=1.0, warmup_s=WARMUP_S, profile=True)
+            answer = self._call(name, way, Amount(50, 1.0, WARMUP_S, profile=True))
             self._result.operators[name, way] = parse_op_profile(answer.text)
 
-    def _call(
-        self,
-        name: str,
-        way: Way,
-        *,
-        runs: int,
-        seconds: float,
-        warmup_s: float,
-        profile: bool = False,
-        peak_memory: bool = False,
-    ) -> Answer:
-        arguments = options(
-            self._result.program,
-            graph=self._remote[name],
-            threads=way.threads,
-            accelerator=way.accelerator,
-            runs=runs,
-            seconds=seconds,
-            warmup_s=warmup_s,
-            profile=profile,
-            peak_memory=peak_memory,
-        )
-        return self._folder.run(self._tool, arguments, _SLACK_S + seconds)
+    def _call(self, name: str, way: Way, amount: Amount) -> Answer:
+        arguments = options(self._result.program, self._remote[name], way, amount)
+        return self._folder.run(self._tool, arguments, 2 * MOST_S + _SLACK_S)
 
 
 def _rounds(way: Way) -> int:

@@ -1,8 +1,8 @@
 """A folder on a phone that removes itself, come what may.
 
-A shell on the phone holds it: it reads from a pipe that this process keeps open, and when the pipe ends, because the
-measuring is done, or this process was killed, or the cable was pulled, it ends what still runs there and removes the
-folder. (adbd sends such a shell SIGHUP when the connection breaks, and closes its input.) A folder that was left
+A shell on the phone holds it: it reads from a pipe that this process keeps open, and when the pipe ends, because
+the measuring is done, or this process was killed, or the cable was pulled, it ends what still runs there and removes
+the folder. (adbd sends such a shell SIGHUP when the connection breaks, and closes its input.) A folder that was left
 behind even so, by a phone that was switched off, is removed by the next run.
 """
 
@@ -121,9 +121,9 @@ def _first_line(holder: subprocess.Popen[str], lines: list[str]) -> None:
 
 def _let_go(holder: subprocess.Popen[str]) -> None:
     """Close the pipe, and give the phone time to tidy up."""
-    with suppress(OSError):
-        assert holder.stdin is not None  # noqa: S101
-        holder.stdin.close()
+    if holder.stdin is not None:
+        with suppress(OSError):  # the other end is gone already
+            holder.stdin.close()
     with suppress(subprocess.TimeoutExpired):
         holder.wait(_FAREWELL_S)
     end_process(holder)

@@ -1,0 +1,263 @@
+"""A report's figures as words and rows, for terminal, Markdown and HTML alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evit_edge.benchmark.device import Device, Environment
+from evit_edge.benchmark.figures import Interval
+from evit_edge.benchmark.published import HEADING
+from evit_edge.benchmark.report import Accelerator, Measurement, Ratio, Report, Status
+
+NONE = "-"
+_BARS = "▁▂▃▄▅▆▇█"
+_BINS = 16
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table.
+
+    Attributes:
+        title: Above it.
+        columns: Heads.
+        rows: Cells, as many as columns.
+        left: Leading columns that hold words; the others hold figures.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int = 1
+
+
+def milliseconds(seconds: float | None) -> str:
+    """0.00213 as 2.13, with a digit more below a millisecond."""
+    if seconds is None:
+        return NONE
+    return f"{1e3 * seconds:.2f}" if seconds >= 1e-3 else f"{1e3 * seconds:.3f}"
+
+
+def megabytes(size_bytes: float | None) -> str:
+    """3500000 as 3.5."""
+    return NONE if size_bytes is None else f"{size_bytes / 1e6:.1f}"
+
+
+def bounds(interval: Interval | None, digits: int = 2, scale: float = 1.0) -> str:
+    """An interval as ``[low, high]``."""
+    if interval is None:
+        return ""
+    return f"[{scale * interval.low:.{digits}f}, {scale * interval.high:.{digits}f}]"
+
+
+def histogram(times_s: Sequence[float], bins: int = _BINS) -> str:
+    """A histogram in one line of text, from the shortest time to the 99th percentile."""
+    if len(times_s) < 2:
+        return ""
+    times = np.array(times_s)
+    low, high = float(times.min()), float(np.quantile(times, 0.99, method="inverted_cdf"))
+    if high <= low:
+        return _BARS[-1]
+    counts, _ = np.histogram(times, bins=bins, range=(low, high))
+    levels = np.ceil(counts / counts.max() * (len(_BARS) - 1)).astype(int)
+    return "".join(_BARS[level] for level in levels)
+
+
+def conditions(report: Report) -> tuple[bool, bool, bool]:
+    """Whether rows must name the device, the number of threads, the accelerator to be told apart."""
+    rows = report.measurements
+    accelerators = {row.accelerator for row in rows}
+    return (
+        len(report.devices) > 1,
+        len({row.threads for row in rows}) > 1,
+        len(accelerators) > 1 or not accelerators <= {Accelerator.CPU},
+    )
+
+
+def label(report: Report, row: Measurement | Ratio) -> tuple[str, ...]:
+    """The words that tell a row from others."""
+    device, threads, accelerator = conditions(report)
+    parts = [row.model]
+    if device:
+        parts.append(row.device)
+    if threads:
+        parts.append(str(row.threads))
+    if accelerator:
+        parts.append(row.accelerator.value)
+    return tuple(parts)
+
+
+def label_columns(report: Report) -> tuple[str, ...]:
+    """Heads of :func:`label`."""
+    names = ("device", "threads", "on")
+    return ("model", *(name for name, shown in zip(names, conditions(report), strict=True) if shown))
+
+
+def ratio_of(report: Report, row: Measurement) -> Ratio | None:
+    """The ratio that belongs to a row."""
+    key = (row.model, row.device, row.threads, row.accelerator)
+    return next((r for r in report.ratios if (r.model, r.device, r.threads, r.accelerator) == key), None)
+
+
+def headline(report: Report, *, pictures: bool = True) -> Rows:
+    """The table that a reader sees first."""
+    baseline = report.ratios[0].baseline if report.ratios else None
+    columns = [*label_columns(report), "median ms", "interval", "p90", "p99", "min"]
+    columns += [f"time / {baseline}", "interval "] if baseline else []
+    columns += ["MB", "runs"]
+    rows = [_headline_row(report, row, baseline) for row in report.measurements]
+    if pictures:
+        columns.append("min to p99")
+        rows = [
+            (*cells, histogram(row.runs.times_s)) for cells, row in zip(rows, report.measurements, strict=True)
+        ]
+    return Rows("Inference", tuple(columns), tuple(rows), len(label_columns(report)))
+
+
+def _headline_row(report: Report, row: Measurement, baseline: str | None) -> tuple[str, ...]:
+    figures, entry = row.statistics, report.model(row.model)
+    compared: tuple[str, ...] = ()
+    if baseline:
+        found = ratio_of(report, row)
+        is_baseline = row.model == baseline
+        compared = (
+            ("1" if is_baseline else NONE, "")
+            if found is None
+            else (f"{found.value:.3f}", bounds(found.interval, 3))
+        )
+    if figures is None:
+        return (
+            *label(report, row),
+            row.failure or NONE,
+            "",
+            NONE,
+            NONE,
+            NONE,
+            *compared,
+            megabytes(entry.size_bytes),
+            "0",
+        )
+    interval = bounds(figures.median_interval, 2 if figures.typical_s >= 1e-3 else 3, 1e3)
+    percentiles = (milliseconds(v) for v in (figures.p90_s, figures.p99_s, figures.min_s))
+    typical = milliseconds(figures.typical_s) + ("" if figures.p50_s is not None else " (mean)")
+    tail = (megabytes(entry.size_bytes), str(figures.count))
+    return (*label(report, row), typical, interval, *percentiles, *compared, *tail)
+
+
+def pipeline(report: Report) -> Rows | None:
+    """Stages, cold start, memory and the machine's limit; None where nothing of it was measured."""
+    rows = [row for row in report.measurements if row.stages or row.cold_start or row.memory or row.limit]
+    if not rows:
+        return None
+    stages = next((tuple(time.stage.value for time in row.stages) for row in rows if row.stages), ())
+    columns = (
+        *label_columns(report),
+        *(f"{s} ms" for s in stages),
+        "cold start ms",
+        "peak MB",
+        "model MB",
+        "x limit",
+        "bound",
+    )
+    title = "Pipeline (medians), one cold start, peak memory, time over the machine's limit"
+    return Rows(
+        title, columns, tuple(_pipeline_row(report, row, len(stages)) for row in rows), len(label_columns(report))
+    )
+
+
+def _pipeline_row(report: Report, row: Measurement, stages: int) -> tuple[str, ...]:
+    times = [milliseconds(time.statistics.typical_s) for time in row.stages] or [NONE] * stages
+    start = NONE if row.cold_start is None else f"{1e3 * row.cold_start.total_s:.0f}"
+    memory = (None, None) if row.memory is None else (row.memory.peak_bytes, row.memory.model_bytes)
+    limit = (NONE, NONE) if row.limit is None else (f"{row.limit.measured_over_limit:.1f}", row.limit.bound.value)
+    return (*label(report, row), *times, start, *(megabytes(v) for v in memory), *limit)
+
+
+def published(report: Report) -> Rows | None:
+    """Figures of others; None where the report shows none."""
+    if not report.published:
+        return None
+    rows = tuple((p.device, p.model, p.runtime, f"{1e3 * p.latency_s:g} ms", p.source) for p in report.published)
+    return Rows("Figures of others", ("device", "model", "runtime", HEADING, "source"), rows, 5)
+
+
+def verdict_lines(device: Device) -> list[str]:
+    """The verdict, its reason and advice."""
+    verdict = device.verdict
+    lines = [f"{verdict.judgement.value}: {verdict.reason}"]
+    return [*lines, f"advice: {verdict.advice}"] if verdict.advice else lines
+
+
+def status_line(report: Report) -> str | None:
+    """What a partial report begins with."""
+    if report.status is Status.COMPLETE:
+        return None
+    return "PARTIAL: the benchmark was stopped before its end; what is missing was not measured"
+
+
+def surroundings(device: Device) -> list[tuple[str, str]]:
+    """What was measured on, name and value."""
+    env, cpu = device.environment, device.environment.cpu
+    cores = f"{cpu.logical_cores} logical, {cpu.physical_cores or 'unknown'} physical"
+    frequency = " of ".join(
+        f"{value / 1e9:.2f} GHz" for value in (cpu.frequency_hz, cpu.max_frequency_hz) if value
+    )
+    load = ", ".join(str(v) for v in (env.load_before, env.load_after) if v is not None)
+    told = [
+        ("CPU", f"{cpu.model} ({cpu.architecture})"),
+        ("features", " ".join(cpu.features)),
+        ("cores", cores),
+        ("affinity", " ".join(map(str, cpu.affinity))),
+        ("governor", cpu.governor or ""),
+        ("frequency", frequency),
+        ("memory", "" if env.memory_bytes is None else f"{env.memory_bytes / 2**30:.1f} GiB"),
+        ("system", f"{env.os} {env.os_version}"),
+        ("container", env.container or "none found"),
+        ("virtual machine", env.virtual_machine or "none found"),
+        ("load before, after", load),
+        ("versions", ", ".join(f"{name} {version}" for name, version in env.versions.items())),
+        ("git", _git(env)),
+        *_phone(env),
+        *_peaks(device),
+    ]
+    return [(name, value) for name, value in told if value]
+
+
+def _git(env: Environment) -> str:
+    if env.git_commit is None:
+        return ""
+    return f"{env.git_commit[:12]}{' with changes' if env.git_dirty else ''}"
+
+
+def _phone(env: Environment) -> list[tuple[str, str]]:
+    phone = env.phone
+    if phone is None:
+        return []
+    told = [
+        ("phone", f"{phone.manufacturer} {phone.model}"),
+        ("SoC", phone.soc or ""),
+        ("build", phone.build or ""),
+    ]
+    for when, state in (("before", phone.before), ("after", phone.after)):
+        if state is not None:
+            battery = "" if state.battery_level is None else f"battery {100 * state.battery_level:.0f} %"
+            charging = {True: "charging", False: "on battery", None: ""}[state.charging]
+            warmth = [f"{name} {value:.1f} °C" for name, value in state.temperatures_c.items()]
+            if state.battery_temperature_c is not None:
+                warmth.append(f"battery {state.battery_temperature_c:.1f} °C")
+            thermal = f"thermal status {state.thermal_status}" if state.thermal_status else ""
+            told.append((f"state {when}", ", ".join(filter(None, (thermal, battery, charging, *warmth)))))
+    return told
+
+
+def _peaks(device: Device) -> list[tuple[str, str]]:
+    told = []
+    for peak in device.peaks:
+        macs = [f"{name} {2 * value / 1e9:.0f} Gop/s" for name, value in peak.macs_per_s.items()]
+        ends = (peak.bandwidths[0], peak.bandwidths[-1]) if peak.bandwidths else ()
+        reads = [f"{b.bytes_per_s / 1e9:.0f} GB/s from a block of {b.block_bytes / 2**20:g} MiB" for b in ends]
+        told.append((f"peaks, {peak.threads} threads", ", ".join(macs + reads)))
+    return told
