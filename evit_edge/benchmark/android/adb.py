@@ -1,4 +1,4 @@
-"""The ``adb`` program: commands that end, also where the phone does not answer, with errors that say what to do."""
+"""The ``adb`` program: commands that end, also where a phone does not answer, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -59,15 +59,17 @@ class Adb:
         program: Where it is.
         serial: The phone that commands go to; None for commands about adb itself.
         stop: Set it to end a waiting command early.
+        patience_s: How long a command without a limit of its own may take.
     """
 
     program: Path
     serial: str | None = None
     stop: threading.Event | None = None
+    patience_s: float = QUESTION_S
 
     def on(self, serial: str, stop: threading.Event | None = None) -> Adb:
         """The same program on one phone."""
-        return Adb(self.program, serial, stop)
+        return Adb(self.program, serial, stop, self.patience_s)
 
     @property
     def command(self) -> list[str]:
@@ -80,7 +82,7 @@ class Adb:
         found = re.search(r"version (\S+)(?:\s+Version (\S+))?", text)
         return " ".join(filter(None, found.groups())) if found else "unknown"
 
-    def run(self, arguments: Sequence[str], timeout_s: float = QUESTION_S) -> Answer:
+    def run(self, arguments: Sequence[str], timeout_s: float | None = None) -> Answer:
         """Run a command of adb's own, such as ``devices``.
 
         Raises:
@@ -93,7 +95,8 @@ class Adb:
         output: list[str] = []
         reader = threading.Thread(target=_read, args=(process.stdout, output), daemon=True)
         reader.start()
-        end = time.monotonic() + timeout_s
+        limit_s = self.patience_s if timeout_s is None else timeout_s
+        end = time.monotonic() + limit_s
         while reader.is_alive():
             reader.join(_POLL_S)
             if self.stop is not None and self.stop.is_set():
@@ -102,10 +105,12 @@ class Adb:
             if time.monotonic() > end:
                 end_process(process)
                 raise DeviceError(
-                    f"adb {' '.join(arguments)[:80]} did not answer within {timeout_s:.0f} s"
-                    f"{self._where()}; check the cable, or run: adb kill-server"
+                    f"adb {arguments[0]} did not end within {limit_s:g} s{self._where()}; check the cable, "
+                    "or run: adb kill-server"
                 )
-        return Answer("".join(output).replace("\r", ""), process.wait())
+        status = process.wait()
+        end_process(process)
+        return Answer("".join(output).replace("\r", ""), status)
 
     def start(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
         """Start a command with pipes; in a session of its own, so that Ctrl-C in a terminal does not reach it.
@@ -126,7 +131,7 @@ class Adb:
         except OSError as exc:
             raise DeviceError(f"{self.program} cannot be started: {exc.strerror or exc}") from exc
 
-    def shell(self, command: str, timeout_s: float = QUESTION_S) -> Answer:
+    def shell(self, command: str, timeout_s: float | None = None) -> Answer:
         """Run a command line in the phone's shell.
 
         The status is printed behind the output and read from there: old phones do not hand it on, and an output
@@ -136,7 +141,7 @@ class Adb:
             DeviceError: The phone is gone, or does not answer.
             StoppedError: ``stop`` was set meanwhile.
         """
-        answer = self.run(("shell", f"{command}\necho; echo {_STATUS}$?"), timeout_s)
+        answer = self.run(("shell", f"{command}\ns=$?; echo; echo {_STATUS}$s"), timeout_s)
         text, mark, status = answer.text.rpartition(f"\n{_STATUS}")
         if not mark or not status.strip().isdecimal():
             raise DeviceError(self._lost(answer.text))

@@ -150,7 +150,7 @@ def temperatures(dump: str) -> dict[str, float]:
 def _ask(adb: Adb, *commands: str) -> list[str]:
     """Outputs of several commands, for the price of one journey."""
     joined = f"; echo; echo {_MARK}; ".join(commands)
-    parts = adb.shell(f"{joined}; true").text.split(f"{_MARK}\n")
+    parts = adb.shell(f"{joined}; true").text.split(_MARK)
     if len(parts) != len(commands):
         raise DeviceError(f"phone {adb.serial} gave {len(parts)} answers to {len(commands)} questions; try again")
     return parts
