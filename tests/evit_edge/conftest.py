@@ -312,7 +312,7 @@ class ScriptedPhones:
                 line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if str(self.folder) in line or "scripted_adb" in line and str(self.folder.parent) in line:
+            if str(self.folder) in line or str(self.folder.parent / "programs") in line:
                 lines.append(line)
         return lines
 

@@ -1,4 +1,4 @@
-"""Measuring on phones: the whole flow on a scripted adb, which carries out in this machine's shell what is sent."""
+"""Measuring on phones: the flow on a scripted adb, which carries out in this machine's shell what is sent."""
 
 import json
 import os
@@ -188,7 +188,7 @@ def test_a_cut_cable_leaves_a_partial_report_and_nothing_on_the_phone(phones, me
 
 def test_a_cable_cut_before_anything_was_measured_is_an_error(phones, measure):
     phones.add(tool={"cut_at": 0})
-    with pytest.raises(DeviceError, match="scripted-1 was lost.*check the cable"):
+    with pytest.raises(DeviceError, match=r"scripted-1 was lost.*check the cable"):
         measure()
     _settled(lambda: not phones.left_behind() and not phones.processes())
 
@@ -310,7 +310,7 @@ def test_a_phone_that_does_not_answer(phones):
     phones.add(mute=30)
     adb = Adb(find_adb(), "scripted-1", patience_s=0.3)
     with pytest.raises(
-        DeviceError, match="adb shell did not end within 0.3 s on phone scripted-1; check the cable"
+        DeviceError, match=r"adb shell did not end within 0.3 s on phone scripted-1; check the cable"
     ):
         adb.shell("true")
     _settled(lambda: not phones.processes())
@@ -329,7 +329,7 @@ def test_what_a_run_left_behind_is_removed_by_the_next(phones, measure):
 def test_two_runs_on_one_phone_do_not_meet(phones, measure):
     root = phones.add(tool={"wait_s": 0.4})
     stop = threading.Event()
-    thread = threading.Thread(target=lambda: measure(models=1, stop=stop))
+    thread = threading.Thread(target=measure, kwargs={"models": 1, "stop": stop})
     thread.start()
     _settled(lambda: (root / "calls.txt").exists())
     with pytest.raises(DeviceError, match="is being measured by another run"):
@@ -382,7 +382,7 @@ def test_a_program_that_is_ended_leaves_nothing(phones, colour_model, tmp_path, 
 def test_only_tflite_files_run_on_android(phones, m0_checkpoint):
     phones.add()
     request = BenchmarkRequest((str(m0_checkpoint),), device=DeviceChoice.parse("android"))
-    with pytest.raises(RequestError, match="runs .tflite files: convert it first"):
+    with pytest.raises(RequestError, match=r"runs .tflite files: convert it first"):
         benchmark(request)
 
 
@@ -412,7 +412,7 @@ class TestProgram:
         phones.add()
         self.elf(phones.program, 62)
         with pytest.raises(
-            DeviceError, match="is for x86_64 and the phone runs arm64-v8a.*aarch64_benchmark_model"
+            DeviceError, match=r"is for x86_64 and the phone runs arm64-v8a.*aarch64_benchmark_model"
         ):
             measure()
 
@@ -423,7 +423,7 @@ class TestProgram:
         request = BenchmarkRequest((str(colour_model),), device=DeviceChoice.parse("android"), min_time_s=0.0)
         where = re.escape(str(cache_folder()))
         with pytest.raises(
-            DeviceError, match=f"no benchmark_model for arm64-v8a.*{where}; download https://.*{where}"
+            DeviceError, match=rf"no benchmark_model for arm64-v8a.*{where}; download https://.*{where}"
         ):
             benchmark(request)
         cache_folder().mkdir(parents=True)
@@ -457,7 +457,7 @@ def test_listings_are_read():
 
 def test_without_adb(measure, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(DeviceError, match="adb is needed.*platform-tools"):
+    with pytest.raises(DeviceError, match=r"adb is needed.*platform-tools"):
         measure()
 
 
@@ -470,9 +470,13 @@ class TestRealAdb:
             pytest.skip("adb is not installed")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(free.getsockname()[1]))
-        yield
-        subprocess.run(["adb", "kill-server"], capture_output=True, check=False)
+            port = free.getsockname()[1]
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
+        command = ["adb", "-L", f"tcp:{port}", "nodaemon", "server"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            _settled(lambda: _listens(port))
+            yield
+            process.kill()
 
     @pytest.mark.parametrize("device", ["android", "android:R58N123ABC", "android:all"])
     def test_no_phone_attached(self, server, colour_model, device):
@@ -483,9 +487,14 @@ class TestRealAdb:
     def test_a_phone_that_is_not_there(self, server):
         adb = Adb(find_adb())
         assert re.match(r"\d+\.\d+\.\d+", adb.version())
-        with pytest.raises(DeviceError, match="phone R58N123ABC was lost .*not found"):
+        with pytest.raises(DeviceError, match=r"phone R58N123ABC was lost .*not found"):
             adb.on("R58N123ABC").shell("true")
         assert adb.on("R58N123ABC").gone()
+
+
+def _listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _settled(condition, timeout_s=15.0):

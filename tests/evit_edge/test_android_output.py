@@ -113,10 +113,10 @@ def test_shares_resolve_what_the_milliseconds_round_away():
 
 
 def test_a_delegate_that_looks_inside_is_not_counted_twice():
-    text = """============================== Run Order ==============================
-\t   TfLiteXNNPackDelegate\t    1.000\t    1.000\t 50.000%\t 50.000%\t     0.000\t        1\t[output]:9
-\tConvolution (NHWC, F32) IGEMM\t    1.000\t    1.000\t 50.000%\t100.000%\t     0.000\t        1\tDelegate/Convolution (NHWC, F32) IGEMM:0
-============================== Top by Computation Time =============================="""
+    title = "Convolution (NHWC, F32) IGEMM"
+    rows = [("TfLiteXNNPackDelegate", " 50.000%", "[output]:9"), (title, "100.000%", f"Delegate/{title}:0")]
+    lines = [f"\t{kind}\t 1.000\t 1.000\t 50.000%\t{cdf}\t 0.000\t 1\t{name}" for kind, cdf, name in rows]
+    text = "\n".join(["=== Run Order ===", *lines, "=== Top by Computation Time ==="])
     (node,) = parse_op_profile(text)
     assert (node.type, node.time_s) == ("Convolution (NHWC, F32) IGEMM", pytest.approx(1e-3))
 

@@ -1,7 +1,8 @@
 """A program that speaks adb's command line and plays phones, for tests.
 
-``SCRIPTED_PHONES`` names a folder with one folder a phone. A phone's folder is its file system (``data/local/tmp``,
-``proc``, ``sys``, and programs of its own in ``bin``); ``phone.json`` in it says what it is and what goes wrong:
+``SCRIPTED_PHONES`` names a folder with one folder a phone. A phone's folder is its file system
+(``data/local/tmp``, ``proc``, ``sys``, and programs of its own in ``bin``); ``phone.json`` in it says what it is and
+what goes wrong:
 
 - ``state``: what ``adb devices`` says, ``device`` if nothing is said
 - ``push``: what a push fails with
@@ -10,7 +11,7 @@
 
 A file ``cut`` in the folder is a pulled cable: shells get SIGHUP and lose their input, as adbd does it, and adb says
 that there is no such device. The commands themselves run in this machine's ``sh``, so that what evit-edge sends is
-really carried out. Serial numbers begin with ``scripted-``, by which evit-edge marks every report that comes of it.
+really carried out. Serial numbers begin with ``scripted-``, by which evit-edge marks every report of it.
 """
 
 import json
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 MARK = b"evit-edge scripted benchmark_model"
@@ -142,10 +144,8 @@ def watch_cable(folder, process):
 def hang_up(process, status):
     """What adbd does to a shell when its connection breaks."""
     process.send_signal(signal.SIGHUP)
-    try:
+    with suppress(OSError, ValueError):
         process.stdin.close()
-    except (OSError, ValueError):
-        pass
     os._exit(status)
 
 

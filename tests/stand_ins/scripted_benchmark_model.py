@@ -9,21 +9,29 @@
 """
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
 
-PROFILE = """Operator-wise Profiling Info for Regular Benchmark Runs:
-============================== Run Order ==============================
-\t             [node type]\t  [first]\t [avg ms]\t     [%]\t  [cdf%]\t  [mem KB]\t[times called]\t[Name]
-\t   TfLiteXNNPackDelegate\t    1.000\t    1.000\t 50.000%\t 50.000%\t     0.000\t        1\t[output]:9
-\tConvolution (NHWC, QS8, QC8W) IGEMM\t    0.600\t    0.600\t 30.000%\t 80.000%\t     0.000\t        1\tDelegate/Convolution (NHWC, QS8, QC8W) IGEMM:0
-\tConvolution (NHWC, QS8, QC8W) DWConv\t    0.200\t    0.200\t 10.000%\t 90.000%\t     0.000\t        1\tDelegate/Convolution (NHWC, QS8, QC8W) DWConv:1
-\tStatic Reshape (NC, X8)\t    0.000\t    0.000\t  0.020%\t 90.020%\t     0.000\t        1\tDelegate/Static Reshape (NC, X8):2
-\t                    CAST\t    0.199\t    0.199\t  9.980%\t100.000%\t     0.000\t        1\t[input]:0
+ROWS = (  # type, average in ms, share in percent, name
+    ("TfLiteXNNPackDelegate", 1.0, 50.0, "[output]:9"),
+    ("Convolution (NHWC, QS8, QC8W) IGEMM", 0.6, 30.0, "Delegate/Convolution (NHWC, QS8, QC8W) IGEMM:0"),
+    ("Convolution (NHWC, QS8, QC8W) DWConv", 0.2, 10.0, "Delegate/Convolution (NHWC, QS8, QC8W) DWConv:1"),
+    ("Static Reshape (NC, X8)", 0.0, 0.02, "Delegate/Static Reshape (NC, X8):2"),
+    ("CAST", 0.199, 9.98, "[input]:0"),
+)
 
-============================== Top by Computation Time =============================="""
+
+def print_profile():
+    print("Operator-wise Profiling Info for Regular Benchmark Runs:")
+    print(f"{'=' * 30} Run Order {'=' * 30}")
+    print("\t [node type]\t  [first]\t [avg ms]\t     [%]\t  [cdf%]\t  [mem KB]\t[times called]\t[Name]")
+    total = 0.0
+    for kind, average, share, name in ROWS:
+        total += share
+        times = f"{average:9.3f}\t{average:9.3f}\t{share:7.3f}%\t{total:7.3f}%"
+        print(f"\t{kind:>24}\t{times}\t     0.000\t        1\t{name}")
+    print(f"\n{'=' * 30} Top by Computation Time {'=' * 30}")
 
 
 def main(root, arguments):
@@ -62,19 +70,18 @@ def measured(given, tool, number):
         return 1
     if given.get("use_gpu") != "true" and given.get("use_nnapi") != "true":
         print("INFO: Created TensorFlow Lite XNNPACK delegate for CPU.")
-        print(
-            "VERBOSE: Replacing 9 out of 10 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 1 partitions."
-        )
+        print("Replacing 9 out of 10 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 1 partitions.")
     if given.get("use_nnapi") == "true":
         print("INFO: Created TensorFlow Lite delegate for NNAPI.")
         print("Though NNAPI delegate is explicitly applied, the model graph will not be executed by the delegate.")
-    mean = tool["mean_us"][os.path.basename(given["graph"])] * tool.get("slower", 1.0) ** number
+    mean = tool["mean_us"][Path(given["graph"]).name] * tool.get("slower", 1.0) ** number
     runs = int(given["num_runs"])
     print("Initialized session in 12.345ms.")
     for times, average in ((3, 1.2 * mean), (runs, mean)):
         low, high = 0.98 * average, 1.05 * average
         print(
-            f"count={times} first={high:.0f} curr={average:.0f} min={low:.0f} max={high:.0f} avg={average:.6g} std=5\n"
+            f"count={times} first={high:.0f} curr={average:.0f} min={low:.0f} max={high:.0f} "
+            f"avg={average:.6g} std=5\n"
         )
     print(f"Inference timings in us: Init: 12345, First inference: {2 * mean:.0f}, ", end="")
     print(f"Warmup (avg): {1.2 * mean:.6g}, Inference (avg): {mean:.6g}")
@@ -82,7 +89,7 @@ def measured(given, tool, number):
     if given.get("report_peak_memory_footprint") == "true":
         print("Overall peak memory footprint (MB) via periodic monitoring: 21.5")
     if given.get("enable_op_profiling") == "true":
-        print(PROFILE)
+        print_profile()
     return 0
 
 
