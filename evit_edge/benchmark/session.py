@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from evit_edge.benchmark.contention import Load, LoadMeter, switch_counter
 from evit_edge.benchmark.figures import Runs, Warmup
@@ -88,28 +88,49 @@ class SessionResult:
     complete: bool
 
 
-@dataclass
-class _Sink:
-    """Columns of a :class:`Runs`, growing."""
+class Recorder:
+    """Times runs and keeps every one.
 
-    times_s: list[float] = field(default_factory=list)
-    starts_s: list[float] = field(default_factory=list)
-    rounds: list[int] = field(default_factory=list)
-    loads: list[int] = field(default_factory=list)
-    switches: list[int] = field(default_factory=list)
-    sum_s: float = 0.0
+    Args:
+        threads: That the model computes with.
+        origin_s: ``time.perf_counter`` that starts are counted from.
+    """
+
+    def __init__(self, threads: int, origin_s: float) -> None:
+        self._switches, self._origin_s = switch_counter(threads), origin_s
+        self._columns: tuple[list[float], list[float]] = ([], [])
+        self._counts: tuple[list[int], list[int], list[int]] = ([], [], [])
+        self.total_s = 0.0
+
+    def turn(self, run: Invocation, count: int, round_: int, load: int) -> None:
+        """Run so many times. Nothing but the run lies between both readings of the clock."""
+        clock, switches, origin = time.perf_counter, self._switches, self._origin_s
+        (times, starts), (rounds, loads, interruptions) = self._columns, self._counts
+        for _ in range(count):
+            before = switches()
+            start = clock()
+            run()
+            end = clock()
+            interruptions.append(switches() - before)
+            times.append(end - start)
+            starts.append(start - origin)
+            rounds.append(round_)
+            loads.append(load)
+            self.total_s += end - start
+
+    @property
+    def times_s(self) -> tuple[float, ...]:
+        """So far."""
+        return tuple(self._columns[0])
 
     def runs(self) -> Runs:
-        return Runs(
-            times_s=tuple(self.times_s),
-            starts_s=tuple(self.starts_s),
-            rounds=tuple(self.rounds),
-            loads=tuple(self.loads),
-            switches=tuple(self.switches),
-        )
+        """All that was recorded."""
+        (times, starts), (rounds, loads, switches) = self._columns, self._counts
+        return Runs(tuple(times), tuple(starts), tuple(rounds), tuple(loads), tuple(switches))
 
     def reached(self, plan: Plan, share: float) -> bool:
-        return len(self.times_s) >= share * plan.min_runs and self.sum_s >= share * plan.min_time_s
+        """Whether it holds a share of what the plan asks for."""
+        return len(self._columns[0]) >= share * plan.min_runs and self.total_s >= share * plan.min_time_s
 
 
 class Session:
@@ -125,10 +146,9 @@ class Session:
     def __init__(self, contenders: Sequence[Contender], plan: Plan, tell: Tell, stop: threading.Event) -> None:
         self._contenders, self._plan, self._tell, self._stop = tuple(contenders), plan, tell, stop
         self._random = random.Random(plan.seed)  # noqa: S311 - an order of turns, no secret
-        self._switches = switch_counter(plan.threads)
-        self._origin_s = time.perf_counter() if plan.origin_s is None else plan.origin_s
-        self._sinks = tuple(_Sink() for _ in contenders)
-        self._reference = _Sink()
+        origin_s = time.perf_counter() if plan.origin_s is None else plan.origin_s
+        self._recorders = tuple(Recorder(plan.threads, origin_s) for _ in contenders)
+        self._reference = Recorder(1, origin_s)
         self._warmups: list[Warmup] = []
         self._loads: list[Load] = []
         self._round = 0
@@ -151,8 +171,8 @@ class Session:
                 break
             self._measure(invocations, turns, load, (load + 1) / loads)
             self._report(started, (load + 1) / loads)
-        complete = not self._stop.is_set() or all(sink.reached(self._plan, 1) for sink in self._sinks)
-        runs = tuple(sink.runs() for sink in self._sinks)
+        complete = not self._stop.is_set() or all(entry.reached(self._plan, 1) for entry in self._recorders)
+        runs = tuple(entry.runs() for entry in self._recorders)
         return SessionResult(runs, tuple(self._warmups), self._reference.runs(), tuple(self._loads), complete)
 
     def _load_all(self, load: int) -> list[Invocation]:
@@ -185,11 +205,13 @@ class Session:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            while not self._stop.is_set() and not all(sink.reached(self._plan, share) for sink in self._sinks):
-                self._turn(reference_loop, 1, self._reference, load)
+            while not self._stop.is_set() and not all(
+                entry.reached(self._plan, share) for entry in self._recorders
+            ):
+                self._reference.turn(reference_loop, 1, self._round, load)
                 self._random.shuffle(order)
                 for i in order:
-                    self._turn(invocations[i], turns[i], self._sinks[i], load)
+                    self._recorders[i].turn(invocations[i], turns[i], self._round, load)
                 self._round += 1
         finally:
             if collecting:
@@ -198,22 +220,8 @@ class Session:
         if during is not None:
             self._loads.append(during)
 
-    def _turn(self, run: Invocation, count: int, sink: _Sink, load: int) -> None:
-        clock, switches, origin = time.perf_counter, self._switches, self._origin_s
-        for _ in range(count):
-            before = switches()
-            start = clock()
-            run()
-            end = clock()
-            sink.switches.append(switches() - before)
-            sink.times_s.append(end - start)
-            sink.starts_s.append(start - origin)
-            sink.rounds.append(self._round)
-            sink.loads.append(load)
-            sink.sum_s += end - start
-
     def _report(self, started_s: float, share: float) -> None:
         spent = time.perf_counter() - started_s
-        times = {c.name: tuple(s.times_s) for c, s in zip(self._contenders, self._sinks, strict=True)}
+        times = {c.name: r.times_s for c, r in zip(self._contenders, self._recorders, strict=True)}
         remaining = spent * (1 / share - 1)
         self._tell(Progress(Phase.MEASURE, done=share, remaining_s=remaining, times_s=times))
