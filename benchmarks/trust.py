@@ -36,7 +36,7 @@ from evit_edge.benchmark.reference import reference_loop
 from evit_edge.benchmark.request import DEFAULT_RUNS, DEFAULT_TIME_S
 from evit_edge.benchmark.session import Contender, Invocation, Plan, Recorder, Session
 from evit_edge.benchmark.statistics import Estimate, ratio
-from evit_edge.benchmark.warmup import settle
+from evit_edge.benchmark.warmup import settle_all
 from evit_edge.manifest import Quantization
 from evit_edge.pipeline import ConvertRequest, convert
 from evit_edge.runtime import open_runner
@@ -154,7 +154,7 @@ def overhead(path: Path) -> Estimate:
     shuffle = random.Random(0).shuffle
     for _ in range(LOADS):
         run = load(path)
-        settle(run)
+        settle_all([run])
         for _ in range(BLOCKS):
             shuffle(order)
             for name in order:

@@ -1,8 +1,10 @@
 """Running models in turns and keeping every time.
 
 A session loads all models, warms them up, and then goes in rounds: the reference loop once, then each model's
-turn of about ``TURN_S``, the models in random order. After a share of the runs all models are loaded afresh, since
-where a model's memory lies changes its time by several per cent for as long as it stays loaded.
+turn of about ``TURN_S``, the models in random order. A turn begins with a run that does not count: it brings back
+to the caches what others have pushed out, without which short turns would look slower than long ones. After a
+share of the runs all models are loaded afresh, since where a model's memory lies changes its time by several per
+cent for as long as it stays loaded.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from evit_edge.benchmark.contention import Load, LoadMeter, switch_counter
 from evit_edge.benchmark.figures import Runs, Warmup
 from evit_edge.benchmark.reference import reference_loop
 from evit_edge.benchmark.request import Phase, Progress, Tell
-from evit_edge.benchmark.warmup import settle, warm_up
+from evit_edge.benchmark.warmup import settle_all, warm_up
 
 Invocation = Callable[[], object]
 
@@ -30,7 +32,8 @@ LOADING_S = 10.0
 """Time that loading afresh may take beside the measured time, all loads and models together."""
 
 INTERLEAVING = (
-    f"rounds of the reference loop and one turn of about {1e3 * TURN_S:.0f} ms for each model, in random order; "
+    f"rounds of the reference loop and one turn of about {1e3 * TURN_S:.0f} ms for each model, in random order, "
+    "the first run of a turn uncounted; "
     f"all models loaded afresh for every {1e3 * LOAD_EVERY_S:.0f} ms of each, {FEWEST_LOADS} to {MOST_LOADS} times"
 )
 
@@ -103,7 +106,8 @@ class Recorder:
         self.total_s = 0.0
 
     def turn(self, run: Invocation, count: int, round_: int, load: int) -> None:
-        """Run so many times. Nothing but the run lies between both readings of the clock."""
+        """Run once for the caches, then so many times. Only the run lies between both readings of the clock."""
+        run()
         clock, switches, origin = time.perf_counter, self._switches, self._origin_s
         (times, starts), (rounds, loads, interruptions) = self._columns, self._counts
         for _ in range(count):
@@ -124,9 +128,10 @@ class Recorder:
         return tuple(self._columns[0])
 
     def runs(self) -> Runs:
-        """All that was recorded."""
-        (times, starts), (rounds, loads, switches) = self._columns, self._counts
-        return Runs(tuple(times), tuple(starts), tuple(rounds), tuple(loads), tuple(switches))
+        """All that was recorded; times to the nanosecond, which is finer than the clock's own steps."""
+        times, starts = (tuple(round(value, 9) for value in column) for column in self._columns)
+        rounds, loads, switches = (tuple(column) for column in self._counts)
+        return Runs(tuple(max(time, 1e-9) for time in times), starts, rounds, loads, switches)
 
     def reached(self, plan: Plan, share: float) -> bool:
         """Whether it holds a share of what the plan asks for."""
@@ -158,20 +163,19 @@ class Session:
         started = time.perf_counter()
         invocations = self._load_all(0)
         loading_s = time.perf_counter() - started
-        typical_s = [self._warm_up(i, run) for i, run in enumerate(invocations)]
-        turns = [max(1, min(_RUNS_PER_TURN, round(TURN_S / max(t, 1e-9)))) for t in typical_s]
-        loads = self._plan.loads or self._number_of_loads(typical_s, loading_s)
+        shortest_s = [self._warm_up(i, run) for i, run in enumerate(invocations)]
+        turns = [max(1, min(_RUNS_PER_TURN, round(TURN_S / max(t, 1e-9)))) for t in shortest_s]
+        loads = self._plan.loads or self._number_of_loads(shortest_s, loading_s)
         for load in range(loads):
             if load:
                 invocations.clear()  # before the next are loaded: two of each may not fit
                 invocations = self._load_all(load)
-                for run in invocations:
-                    settle(run)
+                settle_all(invocations)
             if self._stop.is_set():
                 break
             self._measure(invocations, turns, load, (load + 1) / loads)
             self._report(started, (load + 1) / loads)
-        complete = not self._stop.is_set() or all(entry.reached(self._plan, 1) for entry in self._recorders)
+        complete = not self._stop.is_set() or self._reached(1)
         runs = tuple(entry.runs() for entry in self._recorders)
         return SessionResult(runs, tuple(self._warmups), self._reference.runs(), tuple(self._loads), complete)
 
@@ -188,26 +192,26 @@ class Session:
 
     def _warm_up(self, index: int, run: Invocation) -> float:
         self._tell(Progress(Phase.WARM_UP, self._contenders[index].name))
-        warmup, typical_s = warm_up(run, self._stop)
+        warmup, shortest_s = warm_up(run, self._stop)
         self._warmups.append(warmup)
-        return typical_s
+        return shortest_s
 
-    def _number_of_loads(self, typical_s: Sequence[float], loading_s: float) -> int:
-        longest = max(max(self._plan.min_time_s, self._plan.min_runs * t) for t in typical_s)
+    def _number_of_loads(self, shortest_s: Sequence[float], loading_s: float) -> int:
+        longest = max(max(self._plan.min_time_s, self._plan.min_runs * t) for t in shortest_s)
         wanted = min(MOST_LOADS, max(FEWEST_LOADS, round(longest / LOAD_EVERY_S)))
         affordable = int((LOADING_S + self._plan.min_time_s) / max(loading_s, 1e-9))
         return max(FEWEST_LOADS, min(wanted, affordable))
 
     def _measure(self, invocations: Sequence[Invocation], turns: Sequence[int], load: int, share: float) -> None:
-        """Rounds until every model has its share of runs and time."""
+        """One round at least, and on until every model has its share of runs and time."""
         order = list(range(len(invocations)))
         meter = LoadMeter()
         collecting = gc.isenabled()
         gc.disable()
         try:
-            while not self._stop.is_set() and not all(
-                entry.reached(self._plan, share) for entry in self._recorders
-            ):
+            first = True
+            while not self._stop.is_set() and (first or not self._reached(share)):
+                first = False
                 self._reference.turn(reference_loop, 1, self._round, load)
                 self._random.shuffle(order)
                 for i in order:
@@ -219,6 +223,9 @@ class Session:
         during = meter.read()
         if during is not None:
             self._loads.append(during)
+
+    def _reached(self, share: float) -> bool:
+        return all(entry.reached(self._plan, share) for entry in self._recorders)
 
     def _report(self, started_s: float, share: float) -> None:
         spent = time.perf_counter() - started_s
