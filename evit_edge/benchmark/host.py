@@ -131,7 +131,8 @@ def _evidence(
     medians: dict[str, Interval | None] = {}
     warmups: dict[str, Warmup] = {}
     for entry in measurements:
-        name = f"{entry.model} with {entry.threads} threads" if several else entry.model
+        plural = "s" if entry.threads > 1 else ""
+        name = f"{entry.model} with {entry.threads} thread{plural}" if several else entry.model
         if entry.statistics is not None:
             runs[name], medians[name] = entry.runs, _relative(entry.statistics)
         if entry.warmup is not None:

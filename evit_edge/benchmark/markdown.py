@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evit_edge.benchmark.comparison import Comparison
 from evit_edge.benchmark.presentation import (
     Rows,
+    comparison_rows,
     headline,
     pipeline,
     published,
@@ -31,6 +33,14 @@ def markdown(report: Report) -> str:
     models = "\n".join(f"- {_escape(entry.name)}: `{entry.sha256}`" for entry in report.models)
     parts.append(_folded("Models (SHA-256)", models))
     parts.append(f"```\n{report.command}\n```\n\nevit-edge {report.tool_version}, {report.created}")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def comparison_text(found: Comparison, reports: tuple[Report, Report]) -> str:
+    """Two reports' text."""
+    parts = ["## Latency, compared", table(comparison_rows(found, reports))]
+    parts.append("\n".join(f"- {_escape(remark)}" for remark in found.remarks))
+    parts += [f"```\n{report.command}\n```" for report in reports]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

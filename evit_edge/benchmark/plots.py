@@ -16,7 +16,7 @@ WIDTH, LEFT, RIGHT, TOP = 960.0, 210.0, 20.0, 12.0
 COLOURS = 8
 _ROW, _BINS, _BUCKETS = 44.0, 80, 400
 _SERIES, _GAP = 110.0, 34.0
-_LONG_TAIL = 4.0
+_LONG_TAIL, _WIDE = 4.0, 3.0
 _NAME = 30
 
 Values = npt.NDArray[np.float64]
@@ -175,7 +175,7 @@ def ratio_bars(report: Report) -> str:
         return ""
     limits = [v for r in report.ratios for v in (r.interval.low, r.interval.high)]
     low, high = 0.95 * min(*limits, 1.0), 1.05 * max(*limits, 1.0)
-    scale = Scale(low, high, LEFT, WIDTH - RIGHT - 150, logarithmic=True)
+    scale = Scale(low, high, LEFT, WIDTH - RIGHT - 150, logarithmic=high > _WIDE * low)
     bottom = TOP + 28 * len(report.ratios)
     parts = bottom_axis(scale, bottom, TOP, f"time / time of {report.ratios[0].baseline}")
     parts.append(element("line", x1=scale(1), y1=TOP, x2=scale(1), y2=bottom, class_="one"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evit_edge.benchmark.comparison import Comparison
 from evit_edge.benchmark.device import Device, Environment
 from evit_edge.benchmark.figures import Interval
 from evit_edge.benchmark.published import HEADING
@@ -174,6 +175,34 @@ def _pipeline_row(report: Report, row: Measurement, stages: int) -> tuple[str, .
     memory = (None, None) if row.memory is None else (row.memory.peak_bytes, row.memory.model_bytes)
     limit = (NONE, NONE) if row.limit is None else (f"{row.limit.measured_over_limit:.1f}", row.limit.bound.value)
     return (*label(report, row), *times, start, *(megabytes(v) for v in memory), *limit)
+
+
+def comparison_rows(found: Comparison, reports: tuple[Report, Report]) -> Rows:
+    """Two reports as a table."""
+    threads = len({change.threads for change in found.changes}) > 1
+    columns = (
+        "model",
+        *(("threads",) if threads else ()),
+        "before ms",
+        "after ms",
+        "after / before",
+        "interval",
+        "",
+    )
+    rows = tuple(
+        (
+            change.name,
+            *((str(change.threads),) if threads else ()),
+            milliseconds(change.before_s),
+            milliseconds(change.after_s),
+            f"{change.growth + 1:.3f}",
+            bounds(None if change.ratio is None else change.ratio.interval, 3),
+            change.outcome.value,
+        )
+        for change in found.changes
+    )
+    days = " and ".join(report.created for report in reports)
+    return Rows(f"Reports of {days}", columns, rows, 2 if threads else 1)
 
 
 def published(report: Report) -> Rows | None:

@@ -6,11 +6,8 @@ from evit_edge.benchmark.report import Published
 
 HEADING = "published, not measured here"
 
-_TFLITE = (
-    "TensorFlow Lite documentation, performance measurement (Android 10, benchmark_model, big cores), "
-    "https://github.com/tensorflow/tensorflow/blob/master/tensorflow/lite/g3doc/performance/measurement.md"
-)
-_DELEGATES = "https://github.com/freedomtan/glDelegateBenchmark (TensorFlow Lite, read 2026)"
+_TFLITE = "tensorflow.org/lite/performance/measurement (Android 10, big cores)"
+_DELEGATES = "github.com/freedomtan/glDelegateBenchmark"
 _ZOO = "coreml-model-zoo (iOS 13.5)"
 _FORMER = "EfficientFormer, GitHub issue 9 (iOS 15.5)"
 _A13_PRO, _A13 = "iPhone 11 Pro (A13)", "iPhone 11 (A13)"

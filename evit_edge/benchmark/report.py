@@ -265,6 +265,11 @@ class Report:
         order = list(Judgement)
         return max((device.verdict.judgement for device in self.devices), key=order.index, default=Judgement.VALID)
 
+    @property
+    def trusted(self) -> bool:
+        """Whether it is complete, and valid on every device."""
+        return self.status is Status.COMPLETE and self.judgement is Judgement.VALID
+
     def model(self, name: str) -> ModelEntry:
         """The entry of that name."""
         return next(entry for entry in self.models if entry.name == name)

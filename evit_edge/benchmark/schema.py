@@ -1,4 +1,7 @@
-"""JSON Schema of the report, made from its dataclasses so that the two cannot differ."""
+"""JSON Schema of the report, made from its dataclasses so that the two cannot differ.
+
+``python -m evit_edge.benchmark.schema`` writes the published file anew.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import types
 import typing
 from enum import Enum
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from evit_edge.benchmark.report import SCHEMA, Report
@@ -90,3 +94,7 @@ def _attributes(docstring: str) -> dict[str, str]:
         elif line.strip() and name:
             told[name] += f" {line.strip()}"
     return told
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name(FILE).write_text(schema_text(), encoding="utf-8")

@@ -1,8 +1,10 @@
 """Running models in turns and keeping every time.
 
 A session loads all models, warms them up, and then goes in rounds: the reference loop once, then each model's
-turn of about ``TURN_S``, the models in random order. After a share of the runs all models are loaded afresh, since
-where a model's memory lies changes its time by several per cent for as long as it stays loaded.
+turn of about ``TURN_S``, the models in random order. A turn begins with a run that does not count: it brings back
+to the caches what others have pushed out, without which short turns would look slower than long ones. After a
+share of the runs all models are loaded afresh, since where a model's memory lies changes its time by several per
+cent for as long as it stays loaded.
 """
 
 from __future__ import annotations
@@ -12,13 +14,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from evit_edge.benchmark.contention import Load, LoadMeter, switch_counter
 from evit_edge.benchmark.figures import Runs, Warmup
 from evit_edge.benchmark.reference import reference_loop
 from evit_edge.benchmark.request import Phase, Progress, Tell
-from evit_edge.benchmark.warmup import settle, warm_up
+from evit_edge.benchmark.warmup import settle_all, warm_up
 
 Invocation = Callable[[], object]
 
@@ -30,7 +32,8 @@ LOADING_S = 10.0
 """Time that loading afresh may take beside the measured time, all loads and models together."""
 
 INTERLEAVING = (
-    f"rounds of the reference loop and one turn of about {1e3 * TURN_S:.0f} ms for each model, in random order; "
+    f"rounds of the reference loop and one turn of about {1e3 * TURN_S:.0f} ms for each model, in random order, "
+    "the first run of a turn uncounted; "
     f"all models loaded afresh for every {1e3 * LOAD_EVERY_S:.0f} ms of each, {FEWEST_LOADS} to {MOST_LOADS} times"
 )
 
@@ -88,28 +91,51 @@ class SessionResult:
     complete: bool
 
 
-@dataclass
-class _Sink:
-    """Columns of a :class:`Runs`, growing."""
+class Recorder:
+    """Times runs and keeps every one.
 
-    times_s: list[float] = field(default_factory=list)
-    starts_s: list[float] = field(default_factory=list)
-    rounds: list[int] = field(default_factory=list)
-    loads: list[int] = field(default_factory=list)
-    switches: list[int] = field(default_factory=list)
-    sum_s: float = 0.0
+    Args:
+        threads: That the model computes with.
+        origin_s: ``time.perf_counter`` that starts are counted from.
+    """
+
+    def __init__(self, threads: int, origin_s: float) -> None:
+        self._switches, self._origin_s = switch_counter(threads), origin_s
+        self._columns: tuple[list[float], list[float]] = ([], [])
+        self._counts: tuple[list[int], list[int], list[int]] = ([], [], [])
+        self.total_s = 0.0
+
+    def turn(self, run: Invocation, count: int, round_: int, load: int) -> None:
+        """Run once for the caches, then so many times. Only the run lies between both readings of the clock."""
+        run()
+        clock, switches, origin = time.perf_counter, self._switches, self._origin_s
+        (times, starts), (rounds, loads, interruptions) = self._columns, self._counts
+        for _ in range(count):
+            before = switches()
+            start = clock()
+            run()
+            end = clock()
+            interruptions.append(switches() - before)
+            times.append(end - start)
+            starts.append(start - origin)
+            rounds.append(round_)
+            loads.append(load)
+            self.total_s += end - start
+
+    @property
+    def times_s(self) -> tuple[float, ...]:
+        """So far."""
+        return tuple(self._columns[0])
 
     def runs(self) -> Runs:
-        return Runs(
-            times_s=tuple(self.times_s),
-            starts_s=tuple(self.starts_s),
-            rounds=tuple(self.rounds),
-            loads=tuple(self.loads),
-            switches=tuple(self.switches),
-        )
+        """All that was recorded; times to the nanosecond, which is finer than the clock's own steps."""
+        times, starts = (tuple(round(value, 9) for value in column) for column in self._columns)
+        rounds, loads, switches = (tuple(column) for column in self._counts)
+        return Runs(tuple(max(time, 1e-9) for time in times), starts, rounds, loads, switches)
 
     def reached(self, plan: Plan, share: float) -> bool:
-        return len(self.times_s) >= share * plan.min_runs and self.sum_s >= share * plan.min_time_s
+        """Whether it holds a share of what the plan asks for."""
+        return len(self._columns[0]) >= share * plan.min_runs and self.total_s >= share * plan.min_time_s
 
 
 class Session:
@@ -125,10 +151,9 @@ class Session:
     def __init__(self, contenders: Sequence[Contender], plan: Plan, tell: Tell, stop: threading.Event) -> None:
         self._contenders, self._plan, self._tell, self._stop = tuple(contenders), plan, tell, stop
         self._random = random.Random(plan.seed)  # noqa: S311 - an order of turns, no secret
-        self._switches = switch_counter(plan.threads)
-        self._origin_s = time.perf_counter() if plan.origin_s is None else plan.origin_s
-        self._sinks = tuple(_Sink() for _ in contenders)
-        self._reference = _Sink()
+        origin_s = time.perf_counter() if plan.origin_s is None else plan.origin_s
+        self._recorders = tuple(Recorder(plan.threads, origin_s) for _ in contenders)
+        self._reference = Recorder(1, origin_s)
         self._warmups: list[Warmup] = []
         self._loads: list[Load] = []
         self._round = 0
@@ -138,21 +163,20 @@ class Session:
         started = time.perf_counter()
         invocations = self._load_all(0)
         loading_s = time.perf_counter() - started
-        typical_s = [self._warm_up(i, run) for i, run in enumerate(invocations)]
-        turns = [max(1, min(_RUNS_PER_TURN, round(TURN_S / max(t, 1e-9)))) for t in typical_s]
-        loads = self._plan.loads or self._number_of_loads(typical_s, loading_s)
+        shortest_s = [self._warm_up(i, run) for i, run in enumerate(invocations)]
+        turns = [max(1, min(_RUNS_PER_TURN, round(TURN_S / max(t, 1e-9)))) for t in shortest_s]
+        loads = self._plan.loads or self._number_of_loads(shortest_s, loading_s)
         for load in range(loads):
             if load:
                 invocations.clear()  # before the next are loaded: two of each may not fit
                 invocations = self._load_all(load)
-                for run in invocations:
-                    settle(run)
+                settle_all(invocations)
             if self._stop.is_set():
                 break
             self._measure(invocations, turns, load, (load + 1) / loads)
             self._report(started, (load + 1) / loads)
-        complete = not self._stop.is_set() or all(sink.reached(self._plan, 1) for sink in self._sinks)
-        runs = tuple(sink.runs() for sink in self._sinks)
+        complete = not self._stop.is_set() or self._reached(1)
+        runs = tuple(entry.runs() for entry in self._recorders)
         return SessionResult(runs, tuple(self._warmups), self._reference.runs(), tuple(self._loads), complete)
 
     def _load_all(self, load: int) -> list[Invocation]:
@@ -168,28 +192,30 @@ class Session:
 
     def _warm_up(self, index: int, run: Invocation) -> float:
         self._tell(Progress(Phase.WARM_UP, self._contenders[index].name))
-        warmup, typical_s = warm_up(run, self._stop)
+        warmup, shortest_s = warm_up(run, self._stop)
         self._warmups.append(warmup)
-        return typical_s
+        return shortest_s
 
-    def _number_of_loads(self, typical_s: Sequence[float], loading_s: float) -> int:
-        longest = max(max(self._plan.min_time_s, self._plan.min_runs * t) for t in typical_s)
+    def _number_of_loads(self, shortest_s: Sequence[float], loading_s: float) -> int:
+        longest = max(max(self._plan.min_time_s, self._plan.min_runs * t) for t in shortest_s)
         wanted = min(MOST_LOADS, max(FEWEST_LOADS, round(longest / LOAD_EVERY_S)))
         affordable = int((LOADING_S + self._plan.min_time_s) / max(loading_s, 1e-9))
         return max(FEWEST_LOADS, min(wanted, affordable))
 
     def _measure(self, invocations: Sequence[Invocation], turns: Sequence[int], load: int, share: float) -> None:
-        """Rounds until every model has its share of runs and time."""
+        """One round at least, and on until every model has its share of runs and time."""
         order = list(range(len(invocations)))
         meter = LoadMeter()
         collecting = gc.isenabled()
         gc.disable()
         try:
-            while not self._stop.is_set() and not all(sink.reached(self._plan, share) for sink in self._sinks):
-                self._turn(reference_loop, 1, self._reference, load)
+            first = True
+            while not self._stop.is_set() and (first or not self._reached(share)):
+                first = False
+                self._reference.turn(reference_loop, 1, self._round, load)
                 self._random.shuffle(order)
                 for i in order:
-                    self._turn(invocations[i], turns[i], self._sinks[i], load)
+                    self._recorders[i].turn(invocations[i], turns[i], self._round, load)
                 self._round += 1
         finally:
             if collecting:
@@ -198,22 +224,11 @@ class Session:
         if during is not None:
             self._loads.append(during)
 
-    def _turn(self, run: Invocation, count: int, sink: _Sink, load: int) -> None:
-        clock, switches, origin = time.perf_counter, self._switches, self._origin_s
-        for _ in range(count):
-            before = switches()
-            start = clock()
-            run()
-            end = clock()
-            sink.switches.append(switches() - before)
-            sink.times_s.append(end - start)
-            sink.starts_s.append(start - origin)
-            sink.rounds.append(self._round)
-            sink.loads.append(load)
-            sink.sum_s += end - start
+    def _reached(self, share: float) -> bool:
+        return all(entry.reached(self._plan, share) for entry in self._recorders)
 
     def _report(self, started_s: float, share: float) -> None:
         spent = time.perf_counter() - started_s
-        times = {c.name: tuple(s.times_s) for c, s in zip(self._contenders, self._sinks, strict=True)}
+        times = {c.name: r.times_s for c, r in zip(self._contenders, self._recorders, strict=True)}
         remaining = spent * (1 / share - 1)
         self._tell(Progress(Phase.MEASURE, done=share, remaining_s=remaining, times_s=times))

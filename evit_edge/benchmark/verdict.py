@@ -33,6 +33,7 @@ MOST_SLOWED_CLOCK = 0.10
 MOST_QUOTA_S = 0.0
 
 REFERENCE = "reference loop"
+_SAID = 3
 _QUIET = "close other programs, or measure again when the machine is idle"
 _COOL = "let the machine cool down, plug it in, and choose the governor 'performance' where there is one"
 
@@ -81,11 +82,14 @@ def conclude(checks: Sequence[Check]) -> Verdict:
     if not failed:
         return Verdict(Judgement.VALID, f"all {len(checks)} checks passed", "", tuple(checks))
     worst = max((check.judgement for check in failed), key=list(Judgement).index)
-    leading = [check for check in failed if check.judgement is worst] + [
-        check for check in failed if check.judgement is not worst
-    ]
-    reason = "; ".join(f"{check.name} of {check.subject}: {check.measured} ({check.limit})" for check in leading)
-    return Verdict(worst, reason, "; ".join(dict.fromkeys(check.advice for check in leading)), tuple(checks))
+    failed.sort(key=lambda check: check.judgement is not worst)
+    kinds = list({check.name: check for check in reversed(failed)}.values())[::-1]  # the first of each name
+    said = [f"{check.name} of {check.subject}: {check.measured} ({check.limit})" for check in kinds[:_SAID]]
+    rest = len(failed) - len(said)
+    if rest > 0:
+        said.append(f"and {rest} more check{'s' if rest > 1 else ''} failed")
+    advice = "; ".join(dict.fromkeys(check.advice for check in kinds))
+    return Verdict(worst, "; ".join(said), advice, tuple(checks))
 
 
 def _spread(reference: Runs) -> list[Check]:
@@ -179,7 +183,7 @@ def _enough(evidence: Evidence) -> list[Check]:
             uncertain = (interval.high - interval.low) / 2
             measured, limit = f"median known to {100 * uncertain:.1f} %", f"at most {100 * MOST_UNCERTAIN:.0f} %"
             passed = uncertain <= MOST_UNCERTAIN
-            advice = f"{_QUIET}; --thorough measures longer"
+            advice = "--thorough measures longer"
             checks.append(Check("certainty", name, measured, limit, passed, Judgement.NOISY, advice))
     return checks
 

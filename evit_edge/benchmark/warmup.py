@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -25,26 +25,26 @@ def warm_up(run: Callable[[], object], stop: threading.Event) -> tuple[Warmup, f
     """Warm up by :data:`RULE`.
 
     Returns:
-        What it took, and the typical time of a run in seconds: the last window's lower quartile.
+        What it took, and the shortest time of a run in seconds, which a busy machine changes least.
     """
     started = time.perf_counter()
     quartiles: list[float] = []
-    runs, stable = 0, False
+    runs, stable, shortest_s = 0, False, float("inf")
     while not stable and not stop.is_set() and (time.perf_counter() - started < LONGEST_S or not quartiles):
         times = _window(run, _WINDOW_RUNS, _WINDOW_S)
-        runs += len(times)
+        runs, shortest_s = runs + len(times), min(shortest_s, *times)
         quartiles.append(float(np.quantile(times, 0.25)))
         last = quartiles[-WINDOWS:]
         stable = len(last) == WINDOWS and max(last) <= (1 + TOLERANCE) * min(last)
     if not quartiles:  # stopped before the first window
-        quartiles = [min(_window(run, 1, 0.0))]
-        runs += 1
-    return Warmup(runs, time.perf_counter() - started, stable), quartiles[-1]
+        runs, shortest_s = 1, _window(run, 1, 0.0)[0]
+    return Warmup(runs, time.perf_counter() - started, stable), shortest_s
 
 
-def settle(run: Callable[[], object]) -> None:
-    """Runs after a further load: its memory has been touched, its caches are filled."""
-    _window(run, _SETTLE_RUNS, _SETTLE_S)
+def settle_all(invocations: Iterable[Callable[[], object]]) -> None:
+    """Run each a few times after a further load, so that its memory has been touched."""
+    for run in invocations:
+        _window(run, _SETTLE_RUNS, _SETTLE_S)
 
 
 def _window(run: Callable[[], object], least_runs: int, least_s: float) -> list[float]:

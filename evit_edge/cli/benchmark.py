@@ -111,7 +111,7 @@ def benchmark(
         print_report(report)
     if stop.is_set():
         raise typer.Exit(INTERRUPTED)
-    if require_valid and not _valid(report):
+    if require_valid and not report.trusted:
         raise typer.Exit(NOT_VALID)
 
 
@@ -194,9 +194,3 @@ def write_outputs(report: Report, json: Path | None, html: Path | None, markdown
     for written in (json, html, markdown):
         if written not in (None, _STDOUT):
             remark(f"written: {written}")
-
-
-def _valid(report: Report) -> bool:
-    from evit_edge.benchmark import Judgement, Status
-
-    return report.judgement is Judgement.VALID and report.status is Status.COMPLETE

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from evit_edge import __version__
-from evit_edge.cli import benchmark, classify, convert, doctor, evaluate, models, profile, train, verify
+from evit_edge.cli import benchmark, classify, convert, doctor, evaluate, models, profile, report, train, verify
 from evit_edge.errors import EvitEdgeError
 
 _BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
@@ -61,6 +61,7 @@ app.command()(classify.classify)
 app.command()(evaluate.evaluate)
 app.command()(verify.verify)
 app.command()(benchmark.benchmark)
+app.command()(report.report)
 app.command()(profile.profile)
 app.command()(models.models)
 app.command()(doctor.doctor)
