@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -331,7 +332,7 @@ def test_two_runs_on_one_phone_do_not_meet(phones, measure):
     stop = threading.Event()
     thread = threading.Thread(target=measure, kwargs={"models": 1, "stop": stop})
     thread.start()
-    _settled(lambda: (root / "calls.txt").exists())
+    _settled((root / "calls.txt").exists)
     with pytest.raises(DeviceError, match="is being measured by another run"):
         measure(models=1)
     stop.set()
@@ -474,7 +475,7 @@ class TestRealAdb:
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
         command = ["adb", "-L", f"tcp:{port}", "nodaemon", "server"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            _settled(lambda: _listens(port))
+            _settled(partial(_listens, port))
             yield
             process.kill()
 

@@ -1,17 +1,17 @@
 """A program that speaks adb's command line and plays phones, for tests.
 
 ``SCRIPTED_PHONES`` names a folder with one folder a phone. A phone's folder is its file system
-(``data/local/tmp``, ``proc``, ``sys``, and programs of its own in ``bin``); ``phone.json`` in it says what it is and
-what goes wrong:
+(``data/local/tmp``, ``proc``, ``sys``, and programs of its own in ``bin``); ``phone.json`` in it says what it is
+and what goes wrong:
 
 - ``state``: what ``adb devices`` says, ``device`` if nothing is said
 - ``push``: what a push fails with
 - ``no_folder``, ``no_execution``: what its shell may not do in ``/data/local/tmp``
 - ``mute``: seconds before it answers anything
 
-A file ``cut`` in the folder is a pulled cable: shells get SIGHUP and lose their input, as adbd does it, and adb says
-that there is no such device. The commands themselves run in this machine's ``sh``, so that what evit-edge sends is
-really carried out. Serial numbers begin with ``scripted-``, by which evit-edge marks every report of it.
+A file ``cut`` in the folder is a pulled cable: shells get SIGHUP and lose their input, as adbd does it, and adb
+says that there is no such device. The commands themselves run in this machine's ``sh``, so that what evit-edge
+sends is really carried out. Serial numbers begin with ``scripted-``, by which evit-edge marks every report of it.
 """
 
 import json

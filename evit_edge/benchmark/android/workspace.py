@@ -2,8 +2,8 @@
 
 A shell on the phone holds it: it reads from a pipe that this process keeps open. When the pipe ends, because the
 measuring is done, or this process was killed, or the cable was pulled, it ends what still runs there and removes
-the folder. (adbd sends such a shell SIGHUP when the connection breaks, and closes its input.) A folder that was left
-behind even so, by a phone that was switched off, is removed by the next run.
+the folder. (adbd sends such a shell SIGHUP when the connection breaks, and closes its input.) A folder that was
+left behind even so, by a phone that was switched off, is removed by the next run.
 """
 
 from __future__ import annotations
