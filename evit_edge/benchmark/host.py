@@ -92,13 +92,25 @@ def _sessions(
     """One session a number of threads; all count time from the first one's start."""
     origin = time.perf_counter()
     held: list[_Timed] = []
-    for threads in request.threads:
+    for i, threads in enumerate(request.threads):
         plan = Plan(request.min_runs, request.min_time_s, threads, request.seed, origin)
         contenders = [subject.contender(threads) for subject in subjects]
-        held.append(_Timed(threads, Session(contenders, plan, tell, stop).hold()))
+        part = _part(tell, i, len(request.threads), origin)
+        held.append(_Timed(threads, Session(contenders, plan, part, stop).hold()))
         if stop.is_set():
             break
     return tuple(held)
+
+
+def _part(tell: Tell, index: int, parts: int, origin_s: float) -> Tell:
+    """Progress of one session as that of all."""
+
+    def scaled(progress: Progress) -> None:
+        done = (index + progress.done) / parts
+        left = (time.perf_counter() - origin_s) * (1 / done - 1) if progress.remaining_s is not None else None
+        tell(replace(progress, done=done, remaining_s=left))
+
+    return scaled
 
 
 def _measurements(subjects: Sequence[Subject], timed: _Timed) -> list[Measurement]:

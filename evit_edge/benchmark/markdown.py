@@ -24,7 +24,7 @@ def markdown(report: Report) -> str:
     for device in report.devices:
         first, *rest = verdict_lines(device)
         parts.append("\n".join([f"**{_escape(device.name)}** is {_escape(first)}", *map(_escape, rest)]))
-    parts.append(table(headline(report)))
+    parts.append(_section(headline(report)))
     parts.append("\n".join(f"- {_escape(remark)}" for remark in report.remarks))
     parts += [_section(rows) for rows in (pipeline(report), published(report))]
     for device in report.devices:

@@ -9,13 +9,14 @@ import numpy as np
 
 from evit_edge.benchmark.comparison import Comparison
 from evit_edge.benchmark.device import Device, Environment
-from evit_edge.benchmark.figures import Interval
+from evit_edge.benchmark.figures import Interval, Statistics
 from evit_edge.benchmark.published import HEADING
 from evit_edge.benchmark.report import Accelerator, Measurement, Ratio, Report, Status
+from evit_edge.benchmark.statistics import CONFIDENCE
 
 NONE = "-"
 _BARS = "▁▂▃▄▅▆▇█"
-_BINS = 16
+_BINS = 12
 
 
 @dataclass(frozen=True)
@@ -106,46 +107,42 @@ def ratio_of(report: Report, row: Measurement) -> Ratio | None:
 def headline(report: Report, *, pictures: bool = True) -> Rows:
     """The table that a reader sees first."""
     baseline = report.ratios[0].baseline if report.ratios else None
-    columns = [*label_columns(report), "median ms", "interval", "p90", "p99", "min"]
-    columns += [f"time / {baseline}", "interval "] if baseline else []
-    columns += ["MB", "runs"]
+    columns = [*label_columns(report), "median ms", "p90", "p99", "min"]
+    columns += ["ratio"] if baseline else []
+    columns += ["runs"]
     rows = [_headline_row(report, row, baseline) for row in report.measurements]
     if pictures:
         columns.append("min to p99")
         rows = [
             (*cells, histogram(row.runs.times_s)) for cells, row in zip(rows, report.measurements, strict=True)
         ]
-    return Rows("Inference", tuple(columns), tuple(rows), len(label_columns(report)))
+    against = f"; ratio: time over that of {baseline}" if baseline else ""
+    title = f"Inference, ms, with {100 * CONFIDENCE:.0f} % intervals{against}"
+    return Rows(title, tuple(columns), tuple(rows), len(label_columns(report)))
 
 
 def _headline_row(report: Report, row: Measurement, baseline: str | None) -> tuple[str, ...]:
-    figures, entry = row.statistics, report.model(row.model)
-    compared: tuple[str, ...] = ()
-    if baseline:
-        found = ratio_of(report, row)
-        is_baseline = row.model == baseline
-        compared = (
-            ("1" if is_baseline else NONE, "")
-            if found is None
-            else (f"{found.value:.3f}", bounds(found.interval, 3))
-        )
+    figures = row.statistics
+    compared = (_compared(report, row, baseline),) if baseline else ()
     if figures is None:
-        return (
-            *label(report, row),
-            row.failure or NONE,
-            "",
-            NONE,
-            NONE,
-            NONE,
-            *compared,
-            megabytes(entry.size_bytes),
-            "0",
-        )
-    interval = bounds(figures.median_interval, 2 if figures.typical_s >= 1e-3 else 3, 1e3)
+        return (*label(report, row), row.failure or NONE, NONE, NONE, NONE, *compared, "0")
     percentiles = (milliseconds(v) for v in (figures.p90_s, figures.p99_s, figures.min_s))
-    typical = milliseconds(figures.typical_s) + ("" if figures.p50_s is not None else " (mean)")
-    tail = (megabytes(entry.size_bytes), str(figures.count))
-    return (*label(report, row), typical, interval, *percentiles, *compared, *tail)
+    return (*label(report, row), _typical(figures), *percentiles, *compared, str(figures.count))
+
+
+def _typical(figures: Statistics) -> str:
+    """The median with its interval; where a tool tells no median, the mean."""
+    digits = 2 if figures.typical_s >= 1e-3 else 3
+    interval = bounds(figures.median_interval, digits, 1e3)
+    words = (milliseconds(figures.typical_s), interval if figures.p50_s is not None else "(mean)")
+    return " ".join(filter(None, words))
+
+
+def _compared(report: Report, row: Measurement, baseline: str) -> str:
+    found = ratio_of(report, row)
+    if found is None:
+        return "1" if row.model == baseline else NONE
+    return f"{found.value:.3f} {bounds(found.interval, 3)}"
 
 
 def pipeline(report: Report) -> Rows | None:
@@ -154,16 +151,9 @@ def pipeline(report: Report) -> Rows | None:
     if not rows:
         return None
     stages = next((tuple(time.stage.value for time in row.stages) for row in rows if row.stages), ())
-    columns = (
-        *label_columns(report),
-        *(f"{s} ms" for s in stages),
-        "cold start ms",
-        "peak MB",
-        "model MB",
-        "x limit",
-        "bound",
-    )
-    title = "Pipeline (medians), one cold start, peak memory, time over the machine's limit"
+    tail = ("cold start", "file MB", "peak MB", "of it model", "x limit", "bound")
+    columns = (*label_columns(report), *stages, *tail)
+    title = "Pipeline, ms (medians); one cold start, ms; peak memory; time over the machine's limit"
     return Rows(
         title, columns, tuple(_pipeline_row(report, row, len(stages)) for row in rows), len(label_columns(report))
     )
@@ -174,7 +164,8 @@ def _pipeline_row(report: Report, row: Measurement, stages: int) -> tuple[str, .
     start = NONE if row.cold_start is None else f"{1e3 * row.cold_start.total_s:.0f}"
     memory = (None, None) if row.memory is None else (row.memory.peak_bytes, row.memory.model_bytes)
     limit = (NONE, NONE) if row.limit is None else (f"{row.limit.measured_over_limit:.1f}", row.limit.bound.value)
-    return (*label(report, row), *times, start, *(megabytes(v) for v in memory), *limit)
+    size = megabytes(report.model(row.model).size_bytes)
+    return (*label(report, row), *times, start, size, *(megabytes(v) for v in memory), *limit)
 
 
 def comparison_rows(found: Comparison, reports: tuple[Report, Report]) -> Rows:

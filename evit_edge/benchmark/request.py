@@ -121,8 +121,8 @@ class Progress:
     Attributes:
         phase: What is being done.
         subject: Of what, such as a model's name or a phone's serial number.
-        done: Share of the phase that is done, 0..1.
-        remaining_s: Estimate for all that is left; None where there is none yet.
+        done: Share of the timing that is done, 0..1.
+        remaining_s: Estimate for what is left of the timing; None where there is none yet.
         times_s: Model's name to its latest times, for a picture while it runs.
         remark: Something that the user should read.
     """

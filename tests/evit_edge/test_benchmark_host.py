@@ -86,7 +86,11 @@ def test_the_baseline_may_be_another_and_threads_several(models):
         cold_start=False,
         peaks=False,
     )
-    made = benchmark(request)
+    told = []
+    made = benchmark(request, told.append)
+    done = [progress.done for progress in told if progress.phase is Phase.MEASURE]
+    assert done == sorted(done)
+    assert done[-1] == 1
     names = [Path(model).name for model in models]
     assert [(row.model, row.threads) for row in made.measurements] == [(n, t) for t in (1, 2) for n in names]
     assert [(ratio.model, ratio.baseline, ratio.threads) for ratio in made.ratios] == [(*names, 1), (*names, 2)]

@@ -225,5 +225,5 @@ def test_small_figures():
     assert Limit(1, 1, "int8", 2.0, 1.0, 1.5).limit_s == 2.0
     assert histogram([1.0] * 5) == "█"
     assert histogram([1.0]) == ""
-    assert len(histogram([1.0, 2.0, 2.0, 3.0])) == 16
+    assert len(histogram([1.0, 2.0, 2.0, 3.0])) == 12
     assert round_values(0, 1, 5) == (0, 0.2, 0.4, 0.6, 0.8, 1.0)
