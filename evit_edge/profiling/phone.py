@@ -14,7 +14,7 @@ from evit_edge.benchmark.android.program import Way
 from evit_edge.benchmark.android.session import PhonePlan, PhoneResult, measure_phone
 from evit_edge.benchmark.device import DeviceKind
 from evit_edge.benchmark.report import Accelerator
-from evit_edge.errors import DeviceError
+from evit_edge.errors import ArtefactError, DeviceError
 from evit_edge.files import sha256_of
 from evit_edge.profiling.profile import SCHEMA, Profile, by_class, operator_times
 from evit_edge.profiling.request import ProfileRequest, Tell
@@ -34,7 +34,7 @@ def profile_on_phone(request: ProfileRequest, tell: Tell) -> Profile:
     """
     path = Path(request.artefact)
     if not path.is_file():
-        raise DeviceError(f"no artefact at {path}; give a .tflite file")
+        raise ArtefactError(f"no artefact at {path}; give a .tflite file")
     adb = Adb(find_adb())
     (phone,) = choose(attached(adb), request.device.serial)
     way = Way(Accelerator.CPU, request.threads)

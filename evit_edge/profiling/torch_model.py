@@ -30,6 +30,15 @@ METHOD = (
 )
 _LEAST_RUNS = 10
 _MARK = "evit_edge::whole"
+_CALLERS = frozenset(
+    f"aten::{name}"
+    for name in (
+        *("conv2d", "convolution", "_convolution", "thnn_conv2d", "linear", "matmul", "batch_norm"),
+        *("_batch_norm_impl_index", "softmax", "reshape", "contiguous", "to", "pad", "flatten", "dropout"),
+        *("layer_norm", "cudnn_convolution", "adaptive_avg_pool2d", "hardswish", "unflatten", "chunk", "split"),
+    )
+)
+"""Operators that hand the work on to another: their time counts, they do not."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,10 @@ def _profiled(run: Callable[[], Any], times: int) -> tuple[tuple[OperatorTime, .
     events = profiler.key_averages(group_by_input_shape=True)
     whole_us = sum(event.cpu_time_total for event in events if event.key == _MARK)
     measured = [
-        (event.key, _op_class(event), round(event.count / times), event.self_cpu_time_total * 1e-6 / times)
+        (
+            *(event.key, _op_class(event), 0 if event.key in _CALLERS else round(event.count / times)),
+            event.self_cpu_time_total * 1e-6 / times,
+        )
         for event in events
         if event.key.startswith("aten::") and event.self_cpu_time_total > 0
     ]
