@@ -46,6 +46,7 @@ class Runs:
         loads: Which load of the model each was made with: a model is loaded afresh several times, since where
             its memory lies changes its time; empty where the tool does not tell.
         switches: How often the system took the core away during each; empty where it does not tell.
+        cpu_s: For how long each had the core, where one thread did all the work; empty where that is not known.
     """
 
     times_s: tuple[float, ...] = ()
@@ -53,10 +54,11 @@ class Runs:
     rounds: tuple[int, ...] = ()
     loads: tuple[int, ...] = ()
     switches: tuple[int, ...] = ()
+    cpu_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """All are of one length, and times are positive."""
-        for name in ("starts_s", "rounds", "loads", "switches"):
+        for name in ("starts_s", "rounds", "loads", "switches", "cpu_s"):
             values = getattr(self, name)
             if values and len(values) != len(self.times_s):
                 raise ReportError(f"{len(self.times_s)} times and {len(values)} {name} stated")

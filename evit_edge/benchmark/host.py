@@ -69,7 +69,7 @@ def measure(request: BenchmarkRequest, tell: Tell, stop: threading.Event) -> Rep
         models=tuple(subject.entry for subject in subjects),
         measurements=measurements,
         ratios=ratios,
-        remarks=remarks([subject.entry for subject in subjects], measurements, _slower),
+        remarks=remarks([subject.entry for subject in subjects], measurements, _times),
         published=PUBLISHED if request.published else (),
     )
 
@@ -162,7 +162,8 @@ def _relative(statistics: Statistics) -> Interval | None:
 
 def _joined(sessions: Sequence[_Timed]) -> Runs:
     """The reference loop's runs of all sessions; rounds and loads count on."""
-    columns: dict[str, list[float]] = {name: [] for name in ("times_s", "starts_s", "rounds", "loads", "switches")}
+    names = ("times_s", "starts_s", "rounds", "loads", "switches", "cpu_s")
+    columns: dict[str, list[float]] = {name: [] for name in names}
     for timed in sessions:
         part = timed.result.reference
         rounds, loads = (int(max(columns[name], default=-1)) + 1 for name in ("rounds", "loads"))
@@ -171,8 +172,9 @@ def _joined(sessions: Sequence[_Timed]) -> Runs:
         columns["rounds"] += [rounds + number for number in part.rounds]
         columns["loads"] += [loads + number for number in part.loads]
         columns["switches"] += part.switches
+        columns["cpu_s"] += part.cpu_s
     whole = {name: tuple(int(v) for v in columns[name]) for name in ("rounds", "loads", "switches")}
-    return Runs(tuple(columns["times_s"]), tuple(columns["starts_s"]), **whole)
+    return Runs(tuple(columns["times_s"]), tuple(columns["starts_s"]), **whole, cpu_s=tuple(columns["cpu_s"]))
 
 
 def _beside(
@@ -221,11 +223,13 @@ def _ratios(subjects: Sequence[Subject], baseline: int, timed: _Timed, seed: int
     return made
 
 
-def _slower(slow: Measurement, fast: Measurement) -> bool:
+def _times(slow: Measurement, fast: Measurement) -> float | None:
+    """How many times as long the first takes, where it does beyond noise."""
     try:
-        return ratio(slow.runs, fast.runs).interval.low > 1
+        found = ratio(slow.runs, fast.runs)
     except ReportError:
-        return False
+        return None
+    return found.value if found.interval.low > 1 else None
 
 
 def _settings(request: BenchmarkRequest) -> Settings:

@@ -10,13 +10,13 @@ from evit_edge.benchmark.plots import distributions, ratio_bars, stage_bars, tim
 from evit_edge.benchmark.presentation import (
     Rows,
     headline,
+    operators,
     pipeline,
     published,
     status_line,
-    surroundings,
-    verdict_lines,
 )
 from evit_edge.benchmark.report import Report
+from evit_edge.benchmark.surroundings import surroundings, verdict_lines
 
 _SIGNS = {Judgement.VALID: "✓", Judgement.NOISY: "≈", Judgement.THROTTLED: "↓"}
 
@@ -51,6 +51,7 @@ def _body(report: Report) -> str:
         _figure("Against the baseline", ratio_bars(report), _RATIO),
         _figure("From the photo's file to its labels", stage_bars(report), _stages(report)),
         *(_table(rows) for rows in (pipeline(report), published(report)) if rows is not None),
+        *(_table(rows) for rows in operators(report)),
         *(_checks(device) for device in report.devices),
         *(_environment(device) for device in report.devices),
         _table(_models(report)),

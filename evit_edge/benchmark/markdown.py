@@ -9,13 +9,13 @@ from evit_edge.benchmark.presentation import (
     Rows,
     comparison_rows,
     headline,
+    operators,
     pipeline,
     published,
     status_line,
-    surroundings,
-    verdict_lines,
 )
 from evit_edge.benchmark.report import Report
+from evit_edge.benchmark.surroundings import surroundings, verdict_lines
 
 
 def markdown(report: Report) -> str:
@@ -26,7 +26,7 @@ def markdown(report: Report) -> str:
         parts.append("\n".join([f"**{_escape(device.name)}** is {_escape(first)}", *map(_escape, rest)]))
     parts.append(_section(headline(report)))
     parts.append("\n".join(f"- {_escape(remark)}" for remark in report.remarks))
-    parts += [_section(rows) for rows in (pipeline(report), published(report))]
+    parts += [_section(rows) for rows in (pipeline(report), *operators(report), published(report))]
     for device in report.devices:
         listed = "\n".join(f"- {name}: {_escape(value)}" for name, value in surroundings(device))
         parts.append(_folded(f"Environment of {device.name}", listed))

@@ -12,7 +12,7 @@ from evit_edge.benchmark.presentation import bounds, label, milliseconds
 from evit_edge.benchmark.report import Measurement, Ratio, Report
 from evit_edge.benchmark.svg import Scale, bottom_axis, element, hint, left_axis, picture, text
 
-WIDTH, LEFT, RIGHT, TOP = 960.0, 210.0, 20.0, 12.0
+WIDTH, LEFT, RIGHT, TOP = 960.0, 250.0, 20.0, 12.0
 COLOURS = 8
 _ROW, _BINS, _BUCKETS = 44.0, 80, 400
 _SERIES, _GAP = 110.0, 34.0

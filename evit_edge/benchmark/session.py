@@ -25,6 +25,7 @@ from evit_edge.benchmark.warmup import settle_all, warm_up
 Invocation = Callable[[], object]
 
 TURN_S = 0.010
+_HELPED = 0.05
 _RUNS_PER_TURN = 100
 LOAD_EVERY_S = 0.1
 MOST_LOADS, FEWEST_LOADS = 60, 8
@@ -95,28 +96,30 @@ class Recorder:
     """Times runs and keeps every one.
 
     Args:
-        threads: That the model computes with.
+        threads: That the model computes with. With one, the time for which it had the core is kept too.
         origin_s: ``time.perf_counter`` that starts are counted from.
     """
 
     def __init__(self, threads: int, origin_s: float) -> None:
-        self._switches, self._origin_s = switch_counter(threads), origin_s
-        self._columns: tuple[list[float], list[float]] = ([], [])
+        self._switches, self._origin_s, self._threads = switch_counter(threads), origin_s, threads
+        self._columns: tuple[list[float], list[float], list[float]] = ([], [], [])
         self._counts: tuple[list[int], list[int], list[int]] = ([], [], [])
         self.total_s = 0.0
 
     def turn(self, run: Invocation, count: int, round_: int, load: int) -> None:
         """Run once for the caches, then so many times. Only the run lies between both readings of the clock."""
         run()
-        clock, switches, origin = time.perf_counter, self._switches, self._origin_s
-        (times, starts), (rounds, loads, interruptions) = self._columns, self._counts
+        clock, switches, processors, origin = time.perf_counter, self._switches, _processor_clocks, self._origin_s
+        (times, starts, cpu), (rounds, loads, interruptions) = self._columns, self._counts
         for _ in range(count):
-            before = switches()
+            before, (own, all_) = switches(), processors()
             start = clock()
             run()
             end = clock()
+            own_now, all_now = processors()
             interruptions.append(switches() - before)
             times.append(end - start)
+            cpu.append(_undivided(end - start, own_now - own, all_now - all_))
             starts.append(start - origin)
             rounds.append(round_)
             loads.append(load)
@@ -129,13 +132,24 @@ class Recorder:
 
     def runs(self) -> Runs:
         """All that was recorded; times to the nanosecond, which is finer than the clock's own steps."""
-        times, starts = (tuple(round(value, 9) for value in column) for column in self._columns)
+        times, starts, cpu = (tuple(round(value, 9) for value in column) for column in self._columns)
         rounds, loads, switches = (tuple(column) for column in self._counts)
-        return Runs(tuple(max(time, 1e-9) for time in times), starts, rounds, loads, switches)
+        alone = cpu if self._threads == 1 else ()
+        return Runs(tuple(max(time, 1e-9) for time in times), starts, rounds, loads, switches, alone)
 
     def reached(self, plan: Plan, share: float) -> bool:
         """Whether it holds a share of what the plan asks for."""
         return len(self._columns[0]) >= share * plan.min_runs and self.total_s >= share * plan.min_time_s
+
+
+def _processor_clocks() -> tuple[float, float]:
+    """CPU time of this thread and of all."""
+    return time.thread_time(), time.process_time()
+
+
+def _undivided(wall_s: float, own_s: float, all_s: float) -> float:
+    """CPU time of a run that this thread did alone; where others helped, it says nothing, and the whole counts."""
+    return min(wall_s, own_s) if all_s - own_s <= _HELPED * own_s else wall_s
 
 
 class Session:

@@ -163,25 +163,34 @@ def _exponential(centre: float, draws: Values, units: int) -> Estimate:
 
 
 def locations(runs: Runs) -> dict[int, float]:
-    """The undisturbed time of each load: the lowest decile of its runs that were least interrupted.
+    """The undisturbed time of each load: the lowest decile of its runs' times without interruptions.
 
-    Those are the runs with no more involuntary context switches than the quarter of the load's runs that has the
-    fewest: on a quiet machine all, on a busy one those that the system left alone. Of those the lowest decile,
-    since others can only make a run longer: by the median, a model with 10 % more work was seen to be 14 % slower
-    on a crowded machine, by the decile 12 %, and models compared with themselves agreed better.
+    An interrupted run counts with the time for which it had the core, where that is known. Where it is not, only
+    the least interrupted runs count: those with no more involuntary context switches than the quarter of the
+    load's runs that has the fewest. The lowest decile, since others can only make a run longer, by what they leave
+    in the caches too: by the median, a model with 10 % more work was seen to be 14 % slower on a crowded machine,
+    by the decile 12 %, and models compared with themselves agreed better.
 
     Returns:
         Load, or block of rounds where there were fewer than ``MIN_LOADS`` loads, to seconds.
     """
-    times = np.array(runs.times_s)
-    switches = np.array(runs.switches) if runs.switches else np.zeros(len(times), dtype=np.int64)
-    labels = _labels(runs)
+    times, labels = _uninterrupted(runs), _labels(runs)
+    switches = np.array(runs.switches if runs.switches and not runs.cpu_s else (0,) * len(times))
     typical: dict[int, float] = {}
     for label in np.unique(labels):
         mine, interruptions = times[labels == label], switches[labels == label]
         calm = mine[interruptions <= percentile(interruptions, _LEAST_SWITCHED)]
         typical[int(label)] = float(np.quantile(calm, _UNDISTURBED))
     return typical
+
+
+def _uninterrupted(runs: Runs) -> Values:
+    """Times, and of interrupted runs the time for which they had the core."""
+    times = np.array(runs.times_s)
+    if not runs.cpu_s or not runs.switches:
+        return times
+    interrupted = (np.array(runs.switches) > 0) & (np.array(runs.cpu_s) > 0)
+    return np.where(interrupted, np.array(runs.cpu_s), times)
 
 
 def _labels(runs: Runs) -> npt.NDArray[np.int64]:

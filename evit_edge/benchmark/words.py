@@ -10,31 +10,34 @@ from evit_edge.benchmark.report import Accelerator, Measurement, ModelEntry
 _SAME_WORK = 0.05
 _FLOAT = ("float32", "float16")
 
-Certain = Callable[[Measurement, Measurement], bool]
-"""Whether the first takes longer than the second beyond noise."""
+Times = Callable[[Measurement, Measurement], float | None]
+"""How many times as long the first takes as the second; None where it does not take longer beyond noise."""
 
 
 @dataclass(frozen=True)
 class _Row:
     entry: ModelEntry
     measured: Measurement
-    typical_s: float
 
 
-def remarks(models: Sequence[ModelEntry], measurements: Sequence[Measurement], slower: Certain) -> tuple[str, ...]:
+_Beaten = tuple[_Row, float]
+"""A faster model, and how many times as long the slow one takes."""
+
+
+def remarks(models: Sequence[ModelEntry], measurements: Sequence[Measurement], times: Times) -> tuple[str, ...]:
     """Sentences about every two models under the same conditions.
 
     Args:
         models: What was measured.
         measurements: The figures.
-        slower: Whether one takes longer than another beyond noise.
+        times: How they compare.
     """
     entries = {entry.name: entry for entry in models}
-    rows = [_Row(entries[m.model], m, m.statistics.typical_s) for m in measurements if m.statistics is not None]
+    rows = [_Row(entries[m.model], m) for m in measurements if m.statistics is not None]
     told: list[str] = []
     for slow in rows:
-        faster = [row for row in rows if _comparable(slow, row) and row.typical_s < slow.typical_s]
-        faster = [row for row in faster if slower(slow.measured, row.measured)]
+        found = [(row, times(slow.measured, row.measured)) for row in rows if _comparable(slow, row)]
+        faster = sorted(((row, value) for row, value in found if value is not None), key=lambda pair: -pair[1])
         told += _int8_behind_float(slow, faster) + _lost_to_smaller(slow, faster) + _lost_to_bigger(slow, faster)
     told += [
         f"{entry.name} ran in a reference evaluator: its time says nothing about any device"
@@ -51,35 +54,32 @@ def _comparable(first: _Row, second: _Row) -> bool:
     return counted and _conditions(first) == _conditions(second) and entries[0].sha256 != entries[1].sha256
 
 
-def _int8_behind_float(slow: _Row, faster: Sequence[_Row]) -> list[str]:
+def _int8_behind_float(slow: _Row, faster: Sequence[_Beaten]) -> list[str]:
     if slow.entry.number_type != "int8":
         return []
     return [
-        f"int8 is slower than float{_where(slow)}: {slow.entry.name} takes "
-        f"{slow.typical_s / row.typical_s:.2f} times as long as {row.entry.name}{_pieces(slow)}"
-        for row in faster
+        f"int8 is slower than float{_where(slow)}: {slow.entry.name} takes {times:.2f} times as long as "
+        f"{row.entry.name}{_pieces(slow)}"
+        for row, times in faster
         if row.entry.number_type in _FLOAT and abs(_work(slow, row) - 1) <= _SAME_WORK
     ]
 
 
-def _lost_to_smaller(slow: _Row, faster: Sequence[_Row]) -> list[str]:
-    rows = [row for row in faster if _same_numbers(slow, row) and _work(slow, row) > 1 + _SAME_WORK]
+def _lost_to_smaller(slow: _Row, faster: Sequence[_Beaten]) -> list[str]:
+    rows = [pair for pair in faster if _same_numbers(slow, pair[0]) and _work(slow, pair[0]) > 1 + _SAME_WORK]
     return _lost("a bigger net loses to a smaller", slow, rows)
 
 
-def _lost_to_bigger(slow: _Row, faster: Sequence[_Row]) -> list[str]:
-    rows = [row for row in faster if _same_numbers(slow, row) and _work(slow, row) < 1 - _SAME_WORK]
+def _lost_to_bigger(slow: _Row, faster: Sequence[_Beaten]) -> list[str]:
+    rows = [pair for pair in faster if _same_numbers(slow, pair[0]) and _work(slow, pair[0]) < 1 - _SAME_WORK]
     return _lost("a smaller net loses to a bigger", slow, rows, _pieces(slow))
 
 
-def _lost(what: str, slow: _Row, rows: Sequence[_Row], why: str = "") -> list[str]:
+def _lost(what: str, slow: _Row, rows: Sequence[_Beaten], why: str = "") -> list[str]:
     """One sentence on a net, whatever the number of those that beat it."""
     if not rows:
         return []
-    beaten = ", ".join(
-        f"{slow.typical_s / row.typical_s:.2f} times as long as {row.entry.name} ({_size(row)})"
-        for row in sorted(rows, key=lambda row: row.typical_s)
-    )
+    beaten = ", ".join(f"{times:.2f} times as long as {row.entry.name} ({_size(row)})" for row, times in rows)
     return [f"{what}{_where(slow)}: {slow.entry.name} ({_size(slow)}) takes {beaten}{why}"]
 
 

@@ -63,12 +63,13 @@ def _bar(bar: Any, progress: Progress) -> tuple[Any, ...]:
 
 def print_report(report: Report) -> None:
     """Print tables, remarks and verdicts."""
-    from evit_edge.benchmark.presentation import headline, pipeline, published, status_line, verdict_lines
+    from evit_edge.benchmark.presentation import headline, operators, pipeline, published, status_line
+    from evit_edge.benchmark.surroundings import verdict_lines
 
     partial = status_line(report)
     if partial is not None:
         typer.echo(partial)
-    for rows in (headline(report), pipeline(report), published(report)):
+    for rows in (headline(report), pipeline(report), *operators(report), published(report)):
         if rows is not None:
             _print(rows)
     for text in report.remarks:

@@ -189,6 +189,8 @@ def test_page_and_markdown_say_what_is_missing(phones):
         assert "the cable was cut" in text
         assert "5.00 (mean)" in text
         assert "thermal status light" in text
+        assert "Operators of" in text
+        assert "convolution" in text
     assert [cells[:3] for cells in headline(phones).rows] == [
         (report_name(phones), "A1", "gpu"),
         (report_name(phones), "B2", "cpu"),

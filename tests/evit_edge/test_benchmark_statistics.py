@@ -154,3 +154,9 @@ def test_a_single_run_has_no_ratio(compare):
 def test_no_run_has_no_figures():
     with pytest.raises(ReportError, match="at least one"):
         describe(Runs())
+
+
+def test_an_interrupted_run_counts_with_the_time_for_which_it_had_the_core():
+    loads = tuple(np.repeat(np.arange(8), 3).tolist())
+    runs = Runs((0.005, 0.009, 0.002) * 8, loads=loads, switches=(1, 2, 0) * 8, cpu_s=(0.0021, 0.0022, 0.001) * 8)
+    assert list(locations(runs).values()) == pytest.approx([0.00202] * 8)  # lowest decile of 2.1, 2.2 and 2 ms
