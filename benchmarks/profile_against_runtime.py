@@ -50,16 +50,14 @@ def main() -> None:
 
 def print_shares(found: Profile, runtime: dict[OpClass, float]) -> None:
     """Both shares of each class, in per cent of the whole, and of what computes."""
-    print(
-        f"\n{found.artefact}: {1e3 * found.whole_s:.2f} ms, residual {100 * found.residual_s / found.whole_s:+.0f} %"
-    )
+    print(f"\n{found.artefact}: {1e3 * found.whole_s:.2f} ms; {found.method}")
     print(f"{'class':<24}{'pieces %':>10}{'± %':>7}{'runtime %':>11}{'difference':>12}")
     for entry in found.classes:
         ours, theirs = 100 * entry.time_s / found.whole_s, 100 * runtime.get(entry.op_class, 0.0)
         error = 100 * (entry.error_s or 0.0) / found.whole_s
         print(f"{entry.op_class:<24}{ours:>10.1f}{error:>7.1f}{theirs:>11.1f}{ours - theirs:>+12.1f}")
     ours = 100 * found.bound_s(Bound.COMPUTE) / found.attributed_s
-    theirs = 100 * sum(share for op_class, share in runtime.items() if op_class.bound is Bound.COMPUTE)
+    theirs = 100 * sum(runtime[kind] for kind in runtime if kind.bound is Bound.COMPUTE)
     print(f"{'compute, of the sum':<24}{ours:>10.1f}{'':>7}{theirs:>11.1f}{ours - theirs:>+12.1f}")
 
 

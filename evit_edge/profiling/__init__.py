@@ -30,7 +30,8 @@ __all__ = [
     "write_profile",
 ]
 
-LARGE_RESIDUAL = 0.25
+LARGE = 0.25
+"""Share of the whole from which a residual or the errors are remarked on."""
 
 
 def _ignore(_: str, __: float) -> None:
@@ -124,8 +125,14 @@ def _header(request: ProfileRequest, path: Path, engine: str, whole_s: float) ->
 def _checked(found: Profile) -> Profile:
     """Say so where the figures explain the whole badly."""
     share = found.residual_s / found.whole_s
-    if abs(share) <= LARGE_RESIDUAL:
-        return found
-    text = f"{100 * abs(share):.0f} % of the whole {'are left over' if share > 0 else 'are counted twice'}: "
-    text += "small operators cost more alone than in the whole" if share < 0 else "time between operators"
-    return replace(found, remarks=(*found.remarks, text))
+    error = sum(entry.error_s or 0.0 for entry in found.classes) / found.whole_s
+    remarks = list(found.remarks)
+    if abs(share) > LARGE:
+        remarks.append(
+            f"{100 * abs(share):.0f} % of the whole {'are left over' if share > 0 else 'are counted twice'}"
+        )
+    if error > LARGE:
+        remarks.append(
+            f"the errors of the classes add up to {100 * error:.0f} % of the whole: many small operators"
+        )
+    return replace(found, remarks=tuple(remarks))

@@ -2,11 +2,13 @@
 
 The method. Each operator becomes a model of its own (:mod:`evit_converters.tflite.cut`), fed with what the ones
 before it gave. All pieces run one after the other, then the whole, then everything again, so that weights are as
-cold in the caches as they are in the whole. Calling an interpreter costs about 4 us, more than most operators,
-and nearly all of it is its own data being cold: so models that add two numbers stand at many places in the row,
-each an interpreter of its own (one, called again and again, would be warm), and their time is taken off each
-piece. What the pieces then do not explain is the residual. It would vanish if each call cost ``residual / pieces``
-more or less; the number of a class's pieces times that is the class's error.
+cold in the caches as they are in the whole. Calling an interpreter costs about 4 us, more than most operators:
+the same is taken off every piece, so much that they add up to the whole.
+
+The error. Models that add two numbers stand at many places in the row, each an interpreter of its own (one, called
+again and again, would be warm, and nearly all of the cost of a call is its own data being cold). They give a
+second figure for the cost of a call. The difference of both, times a class's pieces, is the class's error.
+The whole is loaded four times, since where a model's memory lies changes its time by several per cent.
 """
 
 from __future__ import annotations
@@ -32,11 +34,11 @@ if TYPE_CHECKING:
     from evit_converters.tflite.cut import Piece
 
 METHOD = (
-    "the graph cut into {pieces} pieces, run in turn with the whole; {call_us:.1f} us taken off each piece for "
-    "the call; {statistic}"
+    "the graph cut into {pieces} pieces, run in turn with the whole; {call_us:.1f} us taken off each for the call "
+    "so that they add up to the whole (a model that adds two numbers takes {empty_us:.1f}); {statistic}"
 )
 _LEAST_ROUNDS = 10
-_EMPTY_PIECES = 40
+_EMPTY_PIECES, _WHOLES = 40, 4
 _FINE_CLOCK_S = 1e-6
 
 
@@ -77,21 +79,24 @@ def measure_pieces(path: Path, *, threads: int, seconds: float, tell: Tell) -> H
         MissingExtraError: flatbuffers is not installed.
     """
     pieces, names = _cut(path)
-    whole = _Loaded(path, threads)
-    whole.feed_noise()
+    wholes = [_Loaded(path, threads) for _ in range(_WHOLES)]
+    for whole in wholes:
+        whole.feed_noise()
     parts = [_Loaded(path, threads, piece.content) for piece in pieces]
-    difference = _feed(whole, parts, pieces, path)
+    difference = _feed(wholes[0], parts, pieces, path)
     clock = _clock(threads)
-    rows = _time(whole, parts, _empty(path, threads, len(parts)), clock, _Until(seconds, tell))
-    whole_s = clock.typical([row.whole_s for row in rows])
-    call_s = clock.typical([time_s for row in rows for time_s in row.empty_s])
-    times = [clock.typical(list(column)) - call_s for column in zip(*(row.parts_s for row in rows), strict=True)]
-    measured = [(name, kind, 1, time_s) for (name, kind), time_s in zip(names, times, strict=True)]
+    rows = _time(wholes, parts, _empty(path, threads, len(parts)), clock, _Until(seconds, tell))
+    whole_s = statistics.fmean(
+        clock.typical(list(column)) for column in zip(*(r.wholes_s for r in rows), strict=True)
+    )
+    empty_s = clock.typical([time_s for row in rows for time_s in row.empty_s])
+    raw = [clock.typical(list(column)) for column in zip(*(row.parts_s for row in rows), strict=True)]
+    call_s = (sum(raw) - whole_s) / len(raw)
+    measured = [(*named, 1, time_s - call_s) for named, time_s in zip(names, raw, strict=True)]
     operators = operator_times(measured)
-    error_s = abs(whole_s - sum(times)) / len(times)
-    classes = tuple(_with_error(entry, error_s) for entry in by_class(operators))
-    words = METHOD.format(pieces=len(parts), call_us=1e6 * call_s, statistic=clock.words)
-    return HostFigures(whole.engine, len(rows), whole_s, classes, operators, words, difference)
+    classes = tuple(_with_error(entry, abs(call_s - empty_s)) for entry in by_class(operators))
+    words = METHOD.format(pieces=len(parts), call_us=1e6 * call_s, empty_us=1e6 * empty_s, statistic=clock.words)
+    return HostFigures(wholes[0].engine, len(rows), whole_s, classes, operators, words, difference)
 
 
 def _with_error(entry: ClassTime, error_s: float) -> ClassTime:
@@ -206,9 +211,9 @@ def _clock(threads: int) -> _Clock:
 
 @dataclass(frozen=True)
 class _Row:
-    """One round: the whole, every piece, and the empty piece among them."""
+    """One round: every load of the whole, every piece, and the empty pieces among them."""
 
-    whole_s: float
+    wholes_s: list[float]
     parts_s: list[float]
     empty_s: list[float]
 
@@ -227,14 +232,15 @@ class _Until:
 
 
 def _time(
-    whole: _Loaded, parts: list[_Loaded], empty: dict[int, _Loaded], clock: _Clock, until: _Until
+    wholes: list[_Loaded], parts: list[_Loaded], empty: dict[int, _Loaded], clock: _Clock, until: _Until
 ) -> list[_Row]:
     tick = min(-(clock.now() - clock.now()) for _ in range(100))  # reading the clock takes time too
     rows: list[_Row] = []
     while not until.reached(len(rows)):
-        whole.run()  # what ran before has taken the caches
-        whole_s = _once(whole, clock, tick)
-        row = _Row(whole_s, [], [])
+        row = _Row([], [], [])
+        for whole in wholes:
+            whole.run()  # what ran before has taken the caches
+            row.wholes_s.append(_once(whole, clock, tick))
         for number, part in enumerate(parts):
             row.parts_s.append(_once(part, clock, tick))
             if number in empty:
