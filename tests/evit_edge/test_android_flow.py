@@ -44,7 +44,7 @@ def measure(phones, colour_models):
 
     def call(device="android", stop=None, **changes):
         request = BenchmarkRequest(
-            artefacts[: changes.pop("models", 2)],
+            artefacts[: changes.pop("models", 1)],
             device=DeviceChoice.parse(device),
             benchmark_model=phones.program,
             min_time_s=0.0,
@@ -57,7 +57,7 @@ def measure(phones, colour_models):
 
 def test_a_phone_is_measured(phones, measure):
     root = phones.add()
-    report = measure(threads=(1, 4), operators=True)
+    report = measure(threads=(1, 4), operators=True, models=2)
     assert report.status is Status.COMPLETE
     (device,) = report.devices
     environment = device.environment
@@ -162,7 +162,7 @@ def test_every_phone_is_measured_into_one_report(phones, measure):
     for number in (1, 2, 3):
         phones.add(f"scripted-{number}", tool={"wait_s": 0.05})
     phones.add("scripted-4", state="unauthorized")
-    report = measure("android:all", models=1)
+    report = measure("android:all")
     assert [device.id for device in report.devices] == ["scripted-1", "scripted-2", "scripted-3"]
     assert len(report.measurements) == 3
     assert any("scripted-4 has not allowed this computer" in remark for remark in report.remarks)
@@ -171,7 +171,7 @@ def test_every_phone_is_measured_into_one_report(phones, measure):
 
 def test_phones_run_at_the_same_time(phones, measure):
     roots = [phones.add(f"scripted-{number}", tool={"wait_s": 0.1}) for number in (1, 2)]
-    measure("android:all", models=1)
+    measure("android:all")
     first, second = (
         [line.stat().st_mtime for line in (root / "starts.txt", root / "getprop.txt")] for root in roots
     )
@@ -184,20 +184,20 @@ def test_a_cut_cable_leaves_a_partial_report_and_nothing_on_the_phone(phones, me
     assert report.status is Status.PARTIAL
     assert any("was lost" in remark and "check the cable" in remark for remark in report.remarks)
     assert sum(len(row.starts) for row in report.measurements) == 3
-    _settled(lambda: not phones.left_behind() and not phones.processes())
+    _clean(phones)
 
 
 def test_a_cable_cut_before_anything_was_measured_is_an_error(phones, measure):
     phones.add(tool={"cut_at": 0})
     with pytest.raises(DeviceError, match=r"scripted-1 was lost.*check the cable"):
         measure()
-    _settled(lambda: not phones.left_behind() and not phones.processes())
+    _clean(phones)
 
 
 def test_one_lost_phone_does_not_spoil_the_others(phones, measure):
     phones.add("scripted-1", tool={"cut_at": 0})
     phones.add("scripted-2")
-    report = measure("android:all", models=1)
+    report = measure("android:all")
     assert [device.id for device in report.devices] == ["scripted-2"]
     assert report.status is Status.PARTIAL
     assert any("scripted-1 was lost" in remark for remark in report.remarks)
@@ -223,7 +223,7 @@ def test_what_a_phone_forbids_is_said(phones, measure, fault, message):
 
 def test_a_model_that_crashes_the_tool_fails_alone(phones, measure):
     phones.add(tool={"crash_at": 0})
-    report = measure()
+    report = measure(models=2)
     failed = [row for row in report.measurements if row.failure is not None]
     assert [row.failure for row in failed] == ["benchmark_model gave no times: Segmentation fault"]
     assert [len(row.starts) for row in report.measurements if row.failure is None] == [8]
@@ -231,7 +231,7 @@ def test_a_model_that_crashes_the_tool_fails_alone(phones, measure):
 
 def test_the_gpu(phones, measure):
     phones.add()
-    report = measure(accelerators=(Accelerator.CPU, Accelerator.GPU), models=1)
+    report = measure(accelerators=(Accelerator.CPU, Accelerator.GPU))
     gpu = next(row for row in report.measurements if row.accelerator is Accelerator.GPU)
     assert len(gpu.starts) == 3
     assert gpu.failure is None
@@ -240,7 +240,7 @@ def test_the_gpu(phones, measure):
 @pytest.mark.parametrize(("gpu", "message"), [("refused", "the CPU did"), ("failed", "Benchmarking failed")])
 def test_times_of_the_cpu_are_never_called_the_gpus(phones, measure, gpu, message):
     phones.add(tool={"gpu": gpu})
-    report = measure(accelerators=(Accelerator.GPU, Accelerator.CPU), models=1)
+    report = measure(accelerators=(Accelerator.GPU, Accelerator.CPU))
     asked, cpu = report.measurements
     assert asked.statistics is None
     assert message in asked.failure
@@ -249,7 +249,7 @@ def test_times_of_the_cpu_are_never_called_the_gpus(phones, measure, gpu, messag
 
 def test_nnapi_that_declines(phones, measure):
     phones.add()
-    (row,) = measure(accelerators=(Accelerator.NNAPI,), models=1).measurements
+    (row,) = measure(accelerators=(Accelerator.NNAPI,)).measurements
     assert "nnapi did not run the model, the CPU did" in row.failure
 
 
@@ -276,7 +276,7 @@ def test_an_accelerator_that_phones_do_not_have(phones, measure):
 )
 def test_what_makes_times_untrustworthy_is_seen(phones, measure, phone, name, judgement):
     phones.add(**phone)
-    (device,) = measure(models=1).devices
+    (device,) = measure().devices
     failed = {check.name: check.judgement for check in device.verdict.checks if not check.passed}
     assert failed[name] is judgement
 
@@ -291,7 +291,7 @@ def test_an_emulator_is_no_phone(phones, measure, tmp_path):
     root = phones.add()
     (root / "getprop.txt").write_text((root / "getprop.txt").read_text() + "[ro.boot.qemu]: [1]\n")
     assert read_properties(Adb(find_adb(), "scripted-1")).emulator
-    (device,) = measure(models=1).devices
+    (device,) = measure().devices
     assert "an emulator" in [check.measured for check in device.verdict.checks if not check.passed]
 
 
@@ -301,7 +301,7 @@ def test_a_phone_that_tells_little(phones, measure):
         (root / f"{name}.txt").write_text("Can't find service\n")
     for name in ("cpuinfo_max_freq", "scaling_max_freq", "scaling_governor"):
         (root / "sys/devices/system/cpu/cpufreq/policy0" / name).unlink()
-    (device,) = measure(models=1).devices
+    (device,) = measure().devices
     state = device.environment.phone.before
     assert (state.thermal_status, state.battery_level, state.temperatures_c) == (None, None, {})
     assert device.environment.cpu.max_frequency_hz is None
@@ -314,7 +314,7 @@ def test_a_phone_that_does_not_answer(phones):
         DeviceError, match=r"adb shell did not end within 0.3 s on phone scripted-1; check the cable"
     ):
         adb.shell("true")
-    _settled(lambda: not phones.processes())
+    _clean(phones)
 
 
 def test_what_a_run_left_behind_is_removed_by_the_next(phones, measure):
@@ -323,42 +323,45 @@ def test_what_a_run_left_behind_is_removed_by_the_next(phones, measure):
         (root / "data/local/tmp" / name).mkdir()
         (root / "data/local/tmp" / name / "holder").write_text(holder)
     (root / "data/local/tmp/else").mkdir()
-    measure(models=1)
+    measure()
     assert [path.name for path in phones.left_behind()] == ["else"]
 
 
 def test_two_runs_on_one_phone_do_not_meet(phones, measure):
     root = phones.add(tool={"wait_s": 0.4})
     stop = threading.Event()
-    thread = threading.Thread(target=measure, kwargs={"models": 1, "stop": stop})
+    thread = threading.Thread(target=measure, kwargs={"stop": stop})
     thread.start()
-    _settled((root / "calls.txt").exists)
+    _settled(lambda: _calls(root) > 0)
     with pytest.raises(DeviceError, match="is being measured by another run"):
-        measure(models=1)
+        measure()
     stop.set()
     thread.join()
     assert phones.left_behind() == []
 
 
 def test_stopping_keeps_what_there_is(phones, measure):
-    phones.add(tool={"wait_s": 0.2})
+    root = phones.add(tool={"wait_s": 0.2})
     stop = threading.Event()
-    threading.Timer(1.5, stop.set).start()
-    started = time.monotonic()
+    thread = threading.Thread(target=_stop_after, args=(root, 3, stop))
+    thread.start()
     report = measure(stop=stop)
+    thread.join()
     assert report.status is Status.PARTIAL
-    assert time.monotonic() - started < 20
+    assert 0 < sum(len(row.starts) for row in report.measurements) < 8
     assert any("stopped" in remark for remark in report.remarks)
     assert phones.left_behind() == []
     assert phones.processes() == []
 
 
 def test_stopping_before_there_is_anything(phones, measure):
-    phones.add(tool={"wait_s": 30})
+    root = phones.add(tool={"wait_s": 30})
     stop = threading.Event()
-    threading.Timer(1.0, stop.set).start()
+    thread = threading.Thread(target=_stop_after, args=(root, 1, stop))
+    thread.start()
     with pytest.raises(KeyboardInterrupt):
         measure(stop=stop)
+    thread.join()
     assert phones.left_behind() == []
 
 
@@ -374,7 +377,7 @@ def test_a_program_that_is_ended_leaves_nothing(phones, colour_model, tmp_path, 
     _settled(lambda: (root / "calls.txt").exists() and len((root / "calls.txt").read_text().splitlines()) > 2)
     process.send_signal(number)
     output = process.communicate(timeout=60)[0].decode()
-    _settled(lambda: not phones.left_behind() and not phones.processes())
+    _clean(phones)
     if number is signal.SIGINT:
         assert process.returncode == 130, output
         assert read_report(tmp_path / "report.json").status is Status.PARTIAL
@@ -493,12 +496,31 @@ class TestRealAdb:
         assert adb.on("R58N123ABC").gone()
 
 
+def _stop_after(root, calls, stop):
+    """Set the event once the tool was called so often."""
+    _settled(lambda: _calls(root) >= calls, timeout_s=120.0)
+    stop.set()
+
+
+def _calls(root):
+    path = root / "calls.txt"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
 def _listens(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _settled(condition, timeout_s=15.0):
+def _clean(phones):
+    """Wait until nothing is left on the phones, and nothing works on them."""
+    end = time.monotonic() + 40.0
+    while phones.left_behind() or phones.processes():
+        assert time.monotonic() < end, f"left: {phones.left_behind()} {phones.processes()}"
+        time.sleep(0.05)
+
+
+def _settled(condition, timeout_s=60.0):
     """Wait for what happens in other processes."""
     end = time.monotonic() + timeout_s
     while not condition():

@@ -123,7 +123,7 @@ def shell(folder, phone, command):
     for line in process.stdout:
         sys.stdout.buffer.write(line.replace(str(folder).encode(), b""))
         sys.stdout.flush()
-    sys.exit(process.wait())
+    os._exit(process.wait())  # at once: a thread may still be reading this program's input
 
 
 def hand_in(process):

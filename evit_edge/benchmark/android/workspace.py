@@ -26,7 +26,7 @@ _FAREWELL_S = 5.0
 
 _HOLDER = """D={folder}
 mkdir $D || exit 1
-bye() {{ k=$(cat $D/pid 2>/dev/null); [ -n "$k" ] && kill $k 2>/dev/null; rm -rf $D; }}
+bye() {{ trap '' HUP INT TERM; k=$(cat $D/pid 2>/dev/null); [ -n "$k" ] && kill $k 2>/dev/null; rm -rf $D; }}
 trap bye EXIT
 trap 'exit 129' HUP INT TERM
 echo $$ > $D/holder
