@@ -115,7 +115,7 @@ def _described(name: str, source: str) -> Subject:
     runner = open_runner(source)
     info, path = runner.info, located(source)
     work = count_work(source, runner)
-    size, digest = _size_and_hash(path)
+    size, digest = size_and_hash(path)
     entry = ModelEntry(
         name=name,
         file=path.name,
@@ -155,8 +155,12 @@ def _engine(source: str, info: ModelInfo) -> Engine:
     return Engine(info.runtime, info.runtime_version, delegate, division.partitions, native)
 
 
-def _size_and_hash(path: Path) -> tuple[int, str]:
-    """Of a file; of a package, over its files in order."""
+def size_and_hash(path: Path) -> tuple[int, str]:
+    """Of a file; of a package, over its files in order, their names among it.
+
+    Raises:
+        ArtefactError: There is neither.
+    """
     if path.is_file():
         return path.stat().st_size, sha256_of(path)
     files = sorted(entry for entry in path.rglob("*") if entry.is_file())
