@@ -123,11 +123,8 @@ class Evaluator:
         single = len(images) == 1
         start = {image.name: Value(batch[0] if single else batch, batched=not single)}
         values = self._evaluate(start, {self._scores_name()}, observe, axis=True)
-        scores = values[self._scores_name()]
-        data = self._tensor(scores.data)
-        if not scores.batched and not single:  # a program that looks at no picture
-            data = data.expand(len(images), *data.shape)
-        return data.reshape(len(images), -1)
+        scores = self._output(values[self._scores_name()], len(images), axis=not single)
+        return scores.reshape(len(images), -1)
 
     @torch.no_grad()
     def run_tensors(
@@ -158,7 +155,8 @@ class Evaluator:
             start[name] = Value(self._stored(tensor, kind.element, exact=False), batched=batched)
         wanted = set(self._function.block.outputs)
         values = self._evaluate(start, wanted, observe, axis=batched)
-        return {name: self._tensor(values[name].data) for name in self._function.block.outputs}
+        count = len(next(iter(inputs.values()))) if batched and inputs else 1
+        return {name: self._output(values[name], count, axis=batched) for name in self._function.block.outputs}
 
     @property
     def num_classes(self) -> int:
@@ -174,6 +172,11 @@ class Evaluator:
         if None in shape:
             raise ArtefactError(f"{self._package.path}: its output {name!r} has no fixed shape {shape}")
         return int(np.prod([n or 1 for n in shape]))
+
+    def _output(self, value: Value, count: int, *, axis: bool) -> Tensor:
+        """A value with one entry per picture if an axis for them is wanted."""
+        data = self._tensor(value.data)
+        return data.expand(count, *data.shape) if axis and not value.batched else data
 
     def _scores_name(self) -> str:
         """Value that holds the scores: what ``classify`` takes, or the only output."""
