@@ -50,9 +50,11 @@ def export(
     exported = _exported(module, example, interface)
     try:
         with quiet():
-            model = _converted(exported, interface, precision, target)
+            model, overflowed = _converted(exported, interface, precision, target)
     except Exception as exc:  # coremltools raises ValueError, NotImplementedError, RuntimeError and KeyError alike
         raise ExportError(f"coremltools cannot convert {type(module).__name__}: {first_line(exc)}") from exc
+    if overflowed:
+        raise ExportError(f"{overflowed} holds values beyond float16's 65504; export in float32")
     quantization = Quantization.NONE if precision is ComputePrecision.FLOAT32 else Quantization.FP16
     describe(model, interface)
     return Program(interface, target, precision, quantization, model)
@@ -85,9 +87,12 @@ def _decomposed(module: nn.Module, example: Tensor) -> Any:
     return torch.export.export(module.eval(), (example,)).run_decompositions({})
 
 
-def _converted(exported: Any, interface: Interface, precision: ComputePrecision, target: DeploymentTarget) -> Any:
+def _converted(
+    exported: Any, interface: Interface, precision: ComputePrecision, target: DeploymentTarget
+) -> tuple[Any, str | None]:
+    """The model, and the name of a constant that float16 cannot hold."""
     ct = coremltools()
-    from evit_converters.coreml.passes import exact_pipeline
+    from evit_converters.coreml.passes import exact_pipeline, overflowed
 
     scale, _ = image_scale(interface)
     bias = [-255 * mean * scale for mean in interface.mean]
@@ -99,7 +104,7 @@ def _converted(exported: Any, interface: Interface, precision: ComputePrecision,
     if interface.labels and interface.output_kind is OutputKind.PROBABILITIES:
         classifier = ct.ClassifierConfig(list(interface.labels), predicted_feature_name=LABEL_NAME)
     name = None if classifier else interface.score_name
-    return ct.convert(
+    model = ct.convert(
         exported,
         inputs=[image],
         outputs=[ct.TensorType(name=name, dtype=cast(Any, np.float32))],
@@ -110,3 +115,4 @@ def _converted(exported: Any, interface: Interface, precision: ComputePrecision,
         pass_pipeline=exact_pipeline(),
         skip_model_load=True,
     )
+    return model, overflowed(model)

@@ -37,11 +37,21 @@ def save(program: Program, path: Path) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             built = _write(program, Path(folder) / path.name)
-            if path.exists():
-                path.rename(Path(folder) / "replaced")
-            built.rename(path)
+            _put(built, path, aside=Path(folder) / "replaced")
     except OSError as exc:
         raise ModelFileError(f"cannot write {path}: {exc.strerror or exc}") from exc
+
+
+def _put(built: Path, path: Path, *, aside: Path) -> None:
+    """Move a package to its place; what stood there comes back if that fails."""
+    if path.exists():
+        path.rename(aside)
+    try:
+        built.rename(path)
+    except OSError:
+        if aside.exists():
+            aside.rename(path)
+        raise
 
 
 def _write(program: Program, folder: Path) -> Path:

@@ -24,6 +24,9 @@ from evit_converters.coreml.encoding import int8_per_channel, palette
 # up to 5e-6 of itself.
 INEXACT_PASSES = frozenset({"common::fuse_elementwise_to_batchnorm"})
 
+# What is left to do after a change: constants without readers, equal constants, equal operations on one value.
+SWEEP = ["common::dead_code_elimination", "common::const_deduplication", "common::remove_redundant_ops"]
+
 # Fewer elements are kept as they are: what a code saves in a small weight, its description costs.
 WEIGHT_THRESHOLD = 2048
 WEIGHTED = frozenset({"conv", "linear"})
@@ -47,15 +50,14 @@ def loaded(model: Any, version: int) -> Any:
 def transformed(model: Any, *passes: AbstractGraphPass) -> Any:
     """A model with passes applied to its program; the model is left as it is.
 
-    coremltools' own way, ``_apply_graph_pass``, runs all default passes again, the inexact ones included.
+    coremltools' own way, ``_apply_graph_pass``, runs all default passes again, the inexact ones included. The
+    program went through them when it was made: here only what nobody reads any longer is swept away.
     """
     specification = model.get_spec()
     version = specification.specificationVersion
     program = loaded(model, version)
     for graph_pass in passes:
         graph_pass(program)
-    pipeline = exact_pipeline()
-    pipeline.remove_passes({"common::add_fp16_cast", "common::add_int16_cast"})
     return mil_convert(
         program,
         convert_to="mlprogram",
@@ -63,9 +65,18 @@ def transformed(model: Any, *passes: AbstractGraphPass) -> Any:
         specification_version=version,
         compute_units=model.compute_unit,
         model_description=specification.description,
-        pass_pipeline=pipeline,
+        pass_pipeline=PassPipeline(SWEEP, "sweep"),
         skip_model_load=True,
     )
+
+
+def overflowed(model: Any) -> str | None:
+    """Name of the first float16 constant that holds an infinity: it was a number too large for float16."""
+    for operation in model._mil_program.functions["main"].operations:
+        value = operation.outputs[0].val if operation.op_type == "const" else None
+        if isinstance(value, np.ndarray | np.float16) and value.dtype == np.float16 and np.isinf(value).any():
+            return str(operation.outputs[0].name)
+    return None
 
 
 class EncodeWeights(AbstractGraphPass):  # type: ignore[misc]  # coremltools has no types

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from evit_converters.errors import QuantizationError
 from evit_converters.quiet import quiet
 
 FLOAT = frozenset({Quantization.NONE, Quantization.FP16})
+LARGEST_FLOAT16 = 65504.0
 PALETTE_BITS = {Quantization.PALETTE4: 4, Quantization.PALETTE6: 6}
 
 
@@ -120,7 +120,7 @@ def _check_ranges(expected: tuple[str, ...], ranges: Mapping[str, tuple[float, f
             "they were collected from another program: calibrate again"
         )
     for name, (low, high) in ranges.items():
-        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        if not -LARGEST_FLOAT16 <= low <= high <= LARGEST_FLOAT16:
             raise QuantizationError(
-                f"the range of {name!r} is {low} to {high}; finite, ascending bounds are needed"
+                f"the range of {name!r} is {low} to {high}; ascending bounds within float16 (65504) are needed"
             )
