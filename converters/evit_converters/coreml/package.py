@@ -56,11 +56,12 @@ def _put(built: Path, path: Path, *, aside: Path) -> None:
 
 def _write(program: Program, folder: Path) -> Path:
     data = folder / "Data"
-    weights = data / WEIGHTS_FOLDER
-    weights.mkdir(parents=True)
+    (data / WEIGHTS_FOLDER).mkdir(parents=True)
     specification = program.model.get_spec()
     (data / MODEL_FILE).write_bytes(specification.SerializeToString(deterministic=True))
-    shutil.copyfile(Path(program.model.weights_dir) / "weight.bin", weights / "weight.bin")
+    # There is none where all weights are so small that they stand in the specification.
+    for weights in sorted(Path(program.model.weights_dir).iterdir()):
+        shutil.copyfile(weights, data / WEIGHTS_FOLDER / weights.name)
     (folder / "Manifest.json").write_text(json.dumps(_manifest(), indent=4) + "\n")
     return folder
 

@@ -12,6 +12,7 @@ import numpy as np
 from coremltools.converters.mil.converter import mil_convert
 from coremltools.converters.mil.frontend._utils import _construct_constexpr_lut_op
 from coremltools.converters.mil.frontend.milproto import load
+from coremltools.converters.mil.mil import Builder
 from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
 from coremltools.converters.mil.mil.passes.helper import block_context_manager
 from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipeline
@@ -24,8 +25,13 @@ from evit_converters.coreml.encoding import int8_per_channel, palette
 # up to 5e-6 of itself.
 INEXACT_PASSES = frozenset({"common::fuse_elementwise_to_batchnorm"})
 
-# What is left to do after a change: constants without readers, equal constants, equal operations on one value.
-SWEEP = ["common::dead_code_elimination", "common::const_deduplication", "common::remove_redundant_ops"]
+# What is left to do after a change: constants that nobody reads; equal constants, operations and names.
+SWEEP = [
+    "common::dead_code_elimination",
+    "common::const_deduplication",
+    "common::remove_redundant_ops",
+    "common::dedup_op_and_var_names",
+]
 
 # Fewer elements are kept as they are: what a code saves in a small weight, its description costs.
 WEIGHT_THRESHOLD = 2048
@@ -43,6 +49,7 @@ def exact_pipeline() -> Any:
 
 def loaded(model: Any, version: int) -> Any:
     """A copy of a model's program, for a specification of at least this version."""
+    Builder.name_count.clear()  # it numbers new operations, and would go on from the last program
     specification = model.get_spec()
     return load.load(specification, max(version, specification.specificationVersion), model.weights_dir)
 
@@ -70,12 +77,14 @@ def transformed(model: Any, *passes: AbstractGraphPass) -> Any:
     )
 
 
-def overflowed(model: Any) -> str | None:
-    """Name of the first float16 constant that holds an infinity: it was a number too large for float16."""
+def beyond_float16(model: Any) -> str | None:
+    """Name of the first constant that does not fit float16; coremltools leaves what reads it in float32."""
     for operation in model._mil_program.functions["main"].operations:
         value = operation.outputs[0].val if operation.op_type == "const" else None
-        if isinstance(value, np.ndarray | np.float16) and value.dtype == np.float16 and np.isinf(value).any():
-            return str(operation.outputs[0].name)
+        if isinstance(value, np.ndarray | np.float32) and value.dtype == np.float32:
+            size = np.abs(value)
+            if np.any(np.isfinite(size) & (size > np.finfo(np.float16).max)):
+                return str(operation.outputs[0].name)
     return None
 
 

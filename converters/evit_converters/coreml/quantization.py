@@ -7,13 +7,11 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from evit_converters.checks import first_line
-from evit_converters.coreml.library import coremltools
+from evit_converters.coreml.library import coremltools, working
 from evit_converters.coreml.metadata import describe
 from evit_converters.coreml.modes import DeploymentTarget, Quantization, check_target
 from evit_converters.coreml.program import Program
 from evit_converters.errors import QuantizationError
-from evit_converters.quiet import quiet
 
 FLOAT = frozenset({Quantization.NONE, Quantization.FP16})
 LARGEST_FLOAT16 = 65504.0
@@ -48,11 +46,8 @@ def quantize(
         return program
     if quantization is Quantization.INT8_FULL:
         _check_ranges(activation_names(program), ranges)
-    try:
-        with quiet():
-            model = _quantized(program, quantization, ranges)
-    except Exception as exc:
-        raise QuantizationError(f"coremltools cannot quantize the program: {first_line(exc)}") from exc
+    with working(QuantizationError, "coremltools cannot quantize the program"):
+        model = _quantized(program, quantization, ranges)
     describe(model, program.interface)
     return dataclasses.replace(program, quantization=quantization, model=model)
 
@@ -63,14 +58,10 @@ def activation_names(program: Program) -> tuple[str, ...]:
     Raises:
         QuantizationError: coremltools cannot place the pairs.
     """
-    coremltools()
-    try:
-        with quiet():
-            passes, activations = _passes()
-            noted = activations.QuantizeActivations(None)
-            noted(passes.loaded(program.model, DeploymentTarget.IOS17.specification_version))
-    except Exception as exc:
-        raise QuantizationError(f"coremltools cannot place activations' codes: {first_line(exc)}") from exc
+    with working(QuantizationError, "coremltools cannot place the activations' codes"):
+        passes, activations = _passes()
+        noted = activations.QuantizeActivations(None)
+        noted(passes.loaded(program.model, DeploymentTarget.IOS17.specification_version))
     return tuple(sorted(noted.table))
 
 
