@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from evit_converters.coreml import DeploymentTarget
+from evit_converters import coreml
+from evit_converters.coreml import DeploymentTarget, check_target
+from evit_converters.errors import TargetError
 from evit_edge.errors import RequestError
 from evit_edge.manifest import Manifest, Quantization
 from evit_edge.tensors import OutputKind
@@ -101,6 +103,8 @@ class ConvertRequest:
             )
         if self.deployment_target is not None and self.target is not Target.COREML:
             raise RequestError(f"--deployment-target serves coreml; with --to {self.target} it has no use")
+        if self.deployment_target is not None:
+            _check_target(self.quantization, self.deployment_target)
         if self.samples < 1 or self.seed < 0:
             raise RequestError(f"{self.samples} samples with seed {self.seed} given; at least 1 and 0 are needed")
         if self.calibration and not needs_ranges(self.target, self.quantization):
@@ -113,6 +117,13 @@ class ConvertRequest:
         """Name of the artefact, such as ``everyday-int8.tflite``."""
         kind = "fp32" if self.quantization is Quantization.NONE else self.quantization.value
         return f"{model}-{kind}{SUFFIXES[self.target]}"
+
+
+def _check_target(quantization: Quantization, target: DeploymentTarget) -> None:
+    try:
+        check_target(coreml.Quantization(quantization.value), target)
+    except TargetError as exc:
+        raise RequestError(str(exc)) from exc
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import numpy as np
 from evit_calibration.cache import CalibrationCache
 from evit_converters import coreml
 from evit_edge import __version__
-from evit_edge.manifest import Quantization
 from evit_edge.models.checkpoints import Checkpoint
 from evit_edge.models.neural_engine import neural_engine
 from evit_edge.pipeline.contents import Built, carried_description, description
@@ -51,10 +50,10 @@ def write_coreml(
     """
     quantization = coreml.Quantization(request.quantization.value)
     target = _target(request, quantization, journal)
-    precision = coreml.Precision.FLOAT32 if request.quantization is Quantization.NONE else coreml.Precision.FLOAT16
     with journal.stage(Stage.EXPORT):
         module = neural_engine(checkpoint.model)
-        program = coreml.export(module, _interface(checkpoint, request), precision=precision, target=target)
+        interface = _interface(checkpoint, request)
+        program = coreml.export(module, interface, precision=quantization.precision, target=target)
     calibrated = None
     if source is not None:
         journal.remark(Stage.CALIBRATE, _NO_GAIN)
@@ -81,7 +80,7 @@ def _interface(checkpoint: Checkpoint, request: ConvertRequest) -> coreml.Interf
         mean=rule.mean,
         std=rule.std,
         labels=checkpoint.labels or (),
-        output_kind=request.output_kind.value,
+        output_kind=coreml.OutputKind(request.output_kind.value),
         name=checkpoint.name,
         description=description(checkpoint, request),
         author=request.author,
