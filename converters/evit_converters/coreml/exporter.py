@@ -1,0 +1,116 @@
+"""Any ``torch.nn.Module`` to an ML Program, by way of torch.export and coremltools."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evit_converters.checks import check_module, first_line
+from evit_converters.coreml.interface import INPUT_NAME, LABEL_NAME, Interface, OutputKind
+from evit_converters.coreml.library import coremltools
+from evit_converters.coreml.metadata import describe
+from evit_converters.coreml.modes import ComputePrecision, DeploymentTarget, Quantization, lowest_target
+from evit_converters.coreml.normalization import Scored, fold_into_convolution, image_scale
+from evit_converters.coreml.program import Program
+from evit_converters.errors import ExportError, ModuleError
+from evit_converters.quiet import quiet
+
+# It turns multiply-add into batch_norm, and adds an epsilon to a variance that was exact: every value shrinks by
+# up to 5e-6 of itself.
+INEXACT_PASSES = frozenset({"common::fuse_elementwise_to_batchnorm"})
+
+
+def export(
+    module: nn.Module,
+    interface: Interface,
+    *,
+    precision: ComputePrecision = ComputePrecision.FLOAT16,
+    target: DeploymentTarget | None = None,
+) -> Program:
+    """Convert an image classifier to an ML Program.
+
+    Args:
+        module: In eval mode, normalised float32 (1, 3, S, S) to logits (1, classes); left as it is.
+        interface: The image, the labels, and what the package says of itself. S is ``interface.image_size``.
+        precision: Type of the values between the operations.
+        target: The lowest iOS; by default the lowest that can be had, iOS 15.
+
+    Returns:
+        A program whose input is an RGB image named ``image``. It normalises in float32 and answers with the
+        label and probabilities (or logits). Constants are named after the module's parameters and buffers.
+
+    Raises:
+        ModuleError: The module is in training mode, holds NaN or infinity, cannot run the image, or its classes
+            are not as many as the labels.
+        ExportError: torch.export or coremltools cannot convert it.
+    """
+    target = target or lowest_target(Quantization.NONE)
+    example = torch.zeros(1, 3, interface.image_size, interface.image_size)
+    check_module(module, example)
+    _check_classes(module, example, interface)
+    exported = _exported(module, example, interface)
+    try:
+        with quiet():
+            model = _converted(exported, interface, precision, target)
+    except Exception as exc:  # coremltools raises ValueError, NotImplementedError, RuntimeError and KeyError alike
+        raise ExportError(f"coremltools cannot convert {type(module).__name__}: {first_line(exc)}") from exc
+    quantization = Quantization.NONE if precision is ComputePrecision.FLOAT32 else Quantization.FP16
+    describe(model, interface)
+    return Program(interface, target, precision, quantization, model)
+
+
+def _check_classes(module: nn.Module, example: Tensor, interface: Interface) -> None:
+    with torch.no_grad():
+        shape = tuple(module(example).shape)
+    if len(shape) != 2 or shape[0] != 1:
+        raise ModuleError(f"the module answers {shape} to one image; (1, classes) is needed")
+    if interface.labels and len(interface.labels) != shape[1]:
+        raise ModuleError(f"{len(interface.labels)} labels given for a module of {shape[1]} classes")
+
+
+def _exported(module: nn.Module, example: Tensor, interface: Interface) -> Any:
+    """The module as a graph of torch's basic operations, with the rest of the normalisation in its weights."""
+    _, rest = image_scale(interface)
+    softmax = interface.output_kind is OutputKind.PROBABILITIES
+    try:
+        with quiet(), torch.no_grad():
+            program = _decomposed(Scored(module, softmax=softmax), example)
+            if not fold_into_convolution(program, rest):
+                program = _decomposed(Scored(module, softmax=softmax, scale=rest), example)
+    except Exception as exc:  # torch.export raises what tracing raises
+        raise ExportError(f"torch.export cannot trace {type(module).__name__}: {first_line(exc)}") from exc
+    return program
+
+
+def _decomposed(module: nn.Module, example: Tensor) -> Any:
+    return torch.export.export(module.eval(), (example,)).run_decompositions({})
+
+
+def _converted(exported: Any, interface: Interface, precision: ComputePrecision, target: DeploymentTarget) -> Any:
+    ct = coremltools()
+    scale, _ = image_scale(interface)
+    bias = [-255 * mean * scale for mean in interface.mean]
+    side = interface.image_size
+    image = ct.ImageType(
+        name=INPUT_NAME, shape=(1, 3, side, side), scale=scale, bias=bias, color_layout=ct.colorlayout.RGB
+    )
+    pipeline = ct.PassPipeline()
+    pipeline.remove_passes(INEXACT_PASSES)
+    classifier = None
+    if interface.labels and interface.output_kind is OutputKind.PROBABILITIES:
+        classifier = ct.ClassifierConfig(list(interface.labels), predicted_feature_name=LABEL_NAME)
+    name = None if classifier else interface.score_name
+    return ct.convert(
+        exported,
+        inputs=[image],
+        outputs=[ct.TensorType(name=name, dtype=cast(Any, np.float32))],
+        convert_to="mlprogram",
+        minimum_deployment_target=ct.target[target.value],
+        compute_precision=ct.precision[precision.name],
+        classifier_config=classifier,
+        pass_pipeline=pipeline,
+        skip_model_load=True,
+    )
