@@ -12,7 +12,7 @@ import math
 import operator
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -109,29 +109,27 @@ class SourceGraph:
         return found
 
     @cached_property
-    def scalars(self) -> frozenset[float]:
-        """Every float that the graph's operations are given, and the constants inside torch's own."""
-        given = {float(arg) for node in self._program.graph.nodes for arg in _floats(node)}
-        sizes = {abs(size) for node in self._program.graph.nodes for size in _integers(node) if size}
-        roots = {size**-0.5 for size in sizes} | {1 / size for size in sizes}
-        return frozenset(given | roots | set(_WELL_KNOWN))
+    def scalars(self) -> tuple[frozenset[float], ...]:
+        """Numbers that a program may hold, the likeliest first.
 
-    def node(self, name: str) -> tuple[fx.Node, int | None] | None:
-        """The node that a value of a program is named after, and which of its outputs.
-
-        coremltools appends ``_cast_fp16`` and the like, ``_0`` to parts of a split, and ``_1`` to avoid clashes.
+        The floats that the graph's operations are given; the factors inside torch's own operations; one over the
+        sizes of tensors and over their roots, for means and for attention.
         """
-        base, _, part = name.partition("_cast_fp")
-        base = re.sub(r"_(quantized|dequantized|palettized)(_\d+)?$", "", base)
-        index = re.fullmatch(r"(?:16|32)_(\d+)", part)
-        candidates = [base, base.removesuffix("_batch_norm_1d"), re.sub(r"_\d+$", "", base)]
-        for candidate in candidates:
-            if candidate in self._nodes:
-                return self._nodes[candidate], int(index[1]) if index else None
-        match = re.fullmatch(r"(.+)_(\d+)", base)
-        if match and match[1] in self._nodes:
-            return self._nodes[match[1]], int(match[2])
-        return None
+        nodes = self._program.graph.nodes
+        sizes = {size for node in nodes for size in _sizes(node) if size > 1}
+        given = frozenset(number for node in nodes for number in _floats(node))
+        return given, frozenset(_WELL_KNOWN), frozenset({n**-0.5 for n in sizes} | {1 / n for n in sizes})
+
+    def node(self, name: str) -> fx.Node | None:
+        """The node that a value or weight of a program is named after."""
+        return next((self._nodes[base] for base in _bases(name) if base in self._nodes), None)
+
+    def reference_names(self, name: str, values: Mapping[str, Tensor]) -> list[str]:
+        """Names among :meth:`values` that a value of a program may go by, the likeliest first."""
+        base, _, rest = name.partition("_cast_fp")
+        part = re.fullmatch(r"(?:16|32)_(\d+)", rest)
+        candidates = [f"{base}_{part[1]}"] if part else []
+        return [candidate for candidate in (*candidates, *_bases(name)) if candidate in values]
 
     def constant(self, node: fx.Node | Any) -> Tensor | None:
         """The value of a node that depends on parameters alone, float64; None for one that depends on the image."""
@@ -160,18 +158,22 @@ class SourceGraph:
         names = dict.fromkeys(self.origin(source) for source in node.all_input_nodes)
         return " and ".join(names)
 
-    def parameters(self) -> Iterator[tuple[str, Expected]]:
-        """Placeholder name, as coremltools calls the weight, and value."""
-        for placeholder, (name, tensor) in self._parameters.items():
-            if tensor.is_floating_point():
-                yield placeholder, Expected(tensor.double(), name)
-
     def layers(self, node: fx.Node) -> list[Layer]:
         """The layer whose output a node is, with everything folded in first, then with ever less."""
         source = self._folded_into(node)
         outermost = self._layer(node)
         inner = self.layers(source) if source is not None else []
         return ([outermost] if outermost is not None else []) + inner
+
+    def tensors(self) -> Iterator[Expected]:
+        """Everything that a program may hold: what depends on parameters alone, and layers with what is folded in."""
+        for node in self._nodes.values():
+            value = self.constant(node)
+            if value is not None and value.is_floating_point():
+                yield Expected(value, self.origin(node))
+            elif (layer := self._layer(node)) is not None:
+                yield layer.weight
+                yield layer.bias
 
     def _folded_into(self, node: fx.Node) -> fx.Node | None:
         """The operand of a folding operation that carries the layer."""
@@ -244,14 +246,16 @@ class SourceGraph:
         name = self.origin(statistics) if isinstance(statistics, fx.Node) else "BatchNorm"
         return gain, shift, name.removesuffix(".running_mean")
 
-    def values(self, image: Tensor) -> dict[str, Tensor]:
+    def values(self, image: Tensor, rounding: torch.dtype | None = None) -> dict[str, Tensor]:
         """Every value of the graph for one normalised image.
 
         Args:
             image: float64 (1, 3, S, S).
+            rounding: A type to whose values weights and results are rounded; computed in float32 then.
 
         Returns:
-            Node name to float64 tensor; parts of a node with several outputs are called ``NAME_0`` and so on.
+            Node name to float64 (or float32) tensor, in order; parts of a node with several outputs are called
+            ``NAME_0`` and so on.
         """
         results: dict[fx.Node, Any] = {}
         named: dict[str, Tensor] = {}
@@ -259,11 +263,31 @@ class SourceGraph:
             for node in self._program.graph.nodes:
                 if node.op == "placeholder":
                     stored = self._parameters.get(node.name)
-                    results[node] = image if stored is None else _wide(stored[1])
+                    results[node] = _rounded(image if stored is None else _wide(stored[1]), rounding)
                 elif node.op == "call_function":
-                    results[node] = _call(node, results)
+                    results[node] = _rounded(_call(node, results, rounding), rounding)
                     named.update(_named(node.name, results[node]))
         return named
+
+    def rounded(self, image: Tensor, rounding: torch.dtype) -> Tensor:
+        """The answer with every weight and value rounded to a type; float64 (1, classes)."""
+        return list(self.values(image, rounding).values())[-1].double()
+
+
+def _rounded(value: Any, rounding: torch.dtype | None) -> Any:
+    if rounding is None:
+        return value
+    if isinstance(value, (tuple, list)):
+        return type(value)(_rounded(part, rounding) for part in value)
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.to(rounding).float()
+    return value
+
+
+def _bases(name: str) -> list[str]:
+    """What a name may have been before coremltools appended ``_cast_fp16`` and the like, or ``_1`` against clashes."""
+    base = re.sub(r"(_(quantized|dequantized|palettized)(_\d+)?)+$", "", name.partition("_cast_fp")[0])
+    return [base, base.removesuffix("_batch_norm_1d"), re.sub(r"_\d+$", "", base)]
 
 
 def _named(name: str, value: Any) -> dict[str, Tensor]:
@@ -275,11 +299,11 @@ def _named(name: str, value: Any) -> dict[str, Tensor]:
     return {}
 
 
-def _call(node: fx.Node, values: Any) -> Any:
-    """Run one node in float64."""
+def _call(node: fx.Node, values: Any, rounding: torch.dtype | None = None) -> Any:
+    """Run one node in float64, or in float32 where results will be rounded."""
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda source: values[source])
-    if kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
-        kwargs = {**kwargs, "dtype": torch.float64}
+    if kwargs.get("dtype") in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        kwargs = {**kwargs, "dtype": torch.float64 if rounding is None else torch.float32}
     function: Any = node.target
     return function(*args, **kwargs)
 
@@ -296,6 +320,6 @@ def _floats(node: fx.Node) -> list[float]:
     return [arg for arg in (*node.args, *node.kwargs.values()) if isinstance(arg, float) and math.isfinite(arg)]
 
 
-def _integers(node: fx.Node) -> list[int]:
+def _sizes(node: fx.Node) -> list[int]:
     shape = node.meta["val"].shape if isinstance(node.meta.get("val"), Tensor) else ()
     return [int(size) for size in shape]

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evit_edge.runtime.coreml.elements import Element
 from evit_edge.runtime.coreml.program import Operation
-from evit_edge.runtime.coreml.weights import DecodedWeight
+from evit_edge.runtime.coreml.weights import DecodedWeight, Encoding
 from evit_edge.verification.coreml.diagnosis import diagnose
 from evit_edge.verification.coreml.network import Network
 from evit_edge.verification.coreml.program import ProgramView, title
@@ -21,6 +22,7 @@ _SUFFIX = re.compile(r"(_to_fp(16|32)|_(de)?quantized|_palettized|_sparsified|_c
 _WRAPPER = re.compile(r"^([pbc])_module_")
 _ROUGH = 1 + 2.0**-9
 """Room for rounding twice, float64 to float32 to float16."""
+_LARGEST_TABLE = 256
 
 
 @dataclass(frozen=True)
@@ -60,32 +62,44 @@ class Comparison:
         return f"{where} is off {self.origin} by {self.error:.2g}, {self.excess:.3g} times what is allowed{told}"
 
 
-def compare_weights(view: ProgramView, weights: Iterable[DecodedWeight], network: Network) -> list[Comparison]:
-    """Compare all weights of more than one element, in the program's order."""
+def compare_weights(
+    view: ProgramView, weights: Iterable[DecodedWeight], network: Network, factor: Tensor
+) -> list[Comparison]:
+    """Compare all weights of more than one element, in the program's order.
+
+    Args:
+        view: The program.
+        weights: Its weights.
+        network: The source.
+        factor: For each colour, what the weights that read the image are multiplied by; float64 (3,).
+    """
     preparing = {step.value for step in view.prepared}
     compared = []
     for weight in weights:
         uses = view.uses.get(weight.name, ())
-        if weight.value.size < 2 or any(use.operation.outputs[0].name in preparing for use in uses if use.operation.outputs):
+        if weight.value.size < 2 or any(use.operation.outputs[0].name in preparing for use in uses):
             continue
-        compared.append(_Place(view, network, weight).comparison())
+        compared.append(_Place(view, network, weight, factor).comparison())
     return compared
 
 
-def exact_scalars(view: ProgramView, weights: Iterable[DecodedWeight], network: Network) -> dict[str, Tensor]:
+def exact_scalars(view: ProgramView, network: Network) -> dict[str, Tensor]:
     """Single numbers, such as a layer norm's epsilon, as they were before they were rounded to the program's type.
 
     A number of the source that rounds to the stored one stands for it; one that nothing rounds to stays as it is,
-    and whether it is right is for the answers to tell.
+    and whether it is right is for the answers to tell. Whole numbers and halves are what they are.
     """
+    preparing = {step.value for step in view.prepared}
     exact: dict[str, Tensor] = {}
-    for weight in weights:
-        if weight.value.size != 1:
+    for name, literal in view.literals.items():
+        used = view.uses.get(name, ())
+        if literal.array is None or literal.array.size != 1 or literal.array.dtype not in (np.float16, np.float32):
             continue
-        stored = float(weight.value.reshape(-1)[0])
-        kind = np.float16 if "float16" in str(weight.encoding) else np.float32
-        if (found := network.scalar_behind(stored, kind)) is not None:
-            exact[weight.name] = torch.full(weight.value.shape, found, dtype=torch.float64)
+        stored = float(literal.array.reshape(-1)[0])
+        if (2 * stored).is_integer() or any(use.operation.outputs[0].name in preparing for use in used):
+            continue
+        if (found := network.scalar_behind(stored, literal.array.dtype)) is not None:
+            exact[name] = torch.full(literal.array.shape, found, dtype=torch.float64)
     return exact
 
 
@@ -97,10 +111,11 @@ def source_values(compared: Iterable[Comparison]) -> Mapping[str, Tensor]:
 class _Place:
     """A stored weight with all that the source may have for it."""
 
-    def __init__(self, view: ProgramView, network: Network, weight: DecodedWeight) -> None:
+    def __init__(self, view: ProgramView, network: Network, weight: DecodedWeight, factor: Tensor) -> None:
         self._network = network
         self._weight = weight
         self._view = view
+        self._factor = factor
         self._stored = torch.from_numpy(np.array(weight.value, dtype=np.float64))
         uses = view.uses.get(weight.name, ())
         self._use = uses[0] if uses else None
@@ -114,17 +129,23 @@ class _Place:
             attempt = self._against(expected)
             if attempt.passed:
                 return attempt
+        if best is None and _is_neutral(self._stored):
+            return self._result(self._stored, "nothing: zeros or ones", 0.0, 0.0, "")
         return best if best is not None else self._result(None, "", np.inf, np.inf, "")
 
     def _named(self) -> list[Expected]:
         """What the source has under this name, and in the place where the operation stands."""
         base = _WRAPPER.sub(r"\1_", _SUFFIX.sub("", self._weight.name))
-        found = [*self._network.by_name(base)]
+        found = self._fitting(self._network.by_name(base))
         if self._use is not None and not any(self._against(expected).passed for expected in found):
             output = self._use.operation.outputs[0].name
-            found += self._network.by_place(output, base, self._use.parameter)
+            found += self._fitting(self._network.by_place(output, base, self._use.parameter))
+        return found
+
+    def _fitting(self, found: list[Expected]) -> list[Expected]:
+        """Those of the right size; with the rest of the normalisation, where the operation reads the image."""
         if self._use is not None and self._reads_image(self._use.operation):
-            found = [e for e in map(self._for_image, found) if e is not None]
+            found = [self._for_image(expected) for expected in found]
         return [expected for expected in found if expected.value.numel() == self._stored.numel()]
 
     def _valued(self) -> list[Expected]:
@@ -135,12 +156,12 @@ class _Place:
         bound = operation.inputs.get("x", ())
         return self._weight.value.ndim == 4 and bool(bound) and bound[0] in {p.value for p in self._view.prepared}
 
-    def _for_image(self, expected: Expected) -> Expected | None:
-        """With the part of the normalisation that a colour image cannot carry; None for what is no weight of it."""
-        value, factor = expected.value, self._network.input_factor
+    def _for_image(self, expected: Expected) -> Expected:
+        """With the part of the normalisation that a colour image cannot carry."""
+        value = expected.value
         if value.dim() != 4 or 3 % value.shape[1]:
             return expected
-        groups = factor.reshape(-1, value.shape[1])  # (groups, 3/groups)
+        groups = self._factor.reshape(-1, value.shape[1])  # (groups, 3/groups)
         rows = groups.repeat_interleave(value.shape[0] // groups.shape[0], dim=0)  # (O, 3/groups)
         return expected.scaled(rows[:, :, None, None])
 
@@ -148,23 +169,45 @@ class _Place:
         source = expected.value.reshape(self._stored.shape)
         error = (self._stored - source).abs()
         allowed = self._allowed(source, expected.slack)
-        excess = torch.where(error <= allowed, error / allowed.clamp_min(1e-300), (error / allowed.clamp_min(1e-300)))
-        excess = torch.nan_to_num(excess, nan=np.inf)
+        excess = torch.nan_to_num(error / allowed, nan=np.inf)
         worst = float(excess.max())
         told = "" if worst <= 1 else diagnose(self._stored, source, allowed)
         return self._result(source, expected.origin, float(torch.nan_to_num(error, nan=np.inf).max()), worst, told)
 
     def _allowed(self, source: Tensor, slack: Tensor | None) -> Tensor:
         """Largest difference that the encoding explains, for each element."""
-        rounding = half_spacing(source, self._weight) * _ROUGH
+        rounding = half_spacing(source, self._weight.element)
         if slack is not None:
             rounding = rounding + slack.reshape(source.shape)
-        if self._weight.table is not None:
-            return rounding + _nearest(source, self._weight)
+        if self._weight.encoding is Encoding.PALETTE and (table := self._stored.unique()).numel() <= _LARGEST_TABLE:
+            return rounding + _to_nearest(source, table)
         return rounding + torch.from_numpy(np.array(np.broadcast_to(self._weight.half_step, source.shape)))
 
     def _result(self, source: Tensor | None, origin: str, error: float, excess: float, told: str) -> Comparison:
         operation = title(self._use.operation) if self._use else "no operation"
-        return Comparison(
-            self._weight.name, operation, str(self._weight.encoding), source, origin, error, excess, told
-        )
+        encoding = f"{self._weight.element} {self._weight.encoding}"
+        return Comparison(self._weight.name, operation, encoding, source, origin, error, excess, told)
+
+
+def half_spacing(source: Tensor, element: Element) -> Tensor:
+    """Half the distance between neighbouring numbers of a type at each value, which is what rounding may change."""
+    kind = np.float16 if element is Element.FLOAT16 else np.float32
+    with np.errstate(over="ignore"):
+        spacing = np.spacing(np.abs(source.numpy()).astype(kind)).astype(np.float64)
+    return torch.from_numpy(np.nan_to_num(spacing, nan=np.inf)) / 2 * _ROUGH
+
+
+def _to_nearest(source: Tensor, table: Tensor) -> Tensor:
+    """Distance of each value to the nearest entry of a sorted table."""
+    above = torch.searchsorted(table, source).clamp(1, max(1, len(table) - 1))
+    below = table[above - 1]
+    return torch.minimum((source - below).abs(), (source - table[above.clamp(max=len(table) - 1)]).abs())
+
+
+def _is_neutral(values: Tensor) -> bool:
+    """All zeros or all ones: what passes of coremltools fill in. Whether they belong there the answers tell."""
+    return bool((values == 0).all()) or bool((values == 1).all())
+
+
+def _squeezed(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(size for size in tensor.shape if size != 1)
