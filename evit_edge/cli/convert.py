@@ -48,7 +48,9 @@ def convert(
     ] = None,
     calibration: Annotated[
         list[Path] | None,
-        typer.Option("--calibration", help="For integer activations: folder of photos (repeatable) or a calibration cache."),
+        typer.Option(
+            "--calibration", help="For integer activations: folder of photos (repeatable) or a calibration cache."
+        ),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", help="Photos to calibrate with at most.")] = 256,
     seed: Annotated[int, typer.Option("--seed", help="Of the choice of photos.")] = 0,
@@ -70,7 +72,9 @@ def convert(
 
     targets = [_choice(Target, name, "--to") for name in to.split(",")]
     quantization = _choice(Quantization, quantize, "--quantize")
-    oldest = None if deployment_target is None else _choice(DeploymentTarget, deployment_target, "--deployment-target")
+    oldest = (
+        None if deployment_target is None else _choice(DeploymentTarget, deployment_target, "--deployment-target")
+    )
     several = len(targets) > 1  # each then takes the options that it has a use for; one alone refuses the others
     requests = [
         ConvertRequest(

@@ -46,7 +46,6 @@ class Built:
     deployment_target: str | None = None
 
 
-
 def carried_description(checkpoint: Checkpoint, request: ConvertRequest) -> str:
     """What an artefact says of itself beyond its format's own fields: a JSON object that any format can carry."""
     described = {
@@ -73,9 +72,7 @@ def golden(checkpoint: Checkpoint) -> Golden:
         return Golden(images, checkpoint.model(x).numpy())
 
 
-def describe(
-    request: ConvertRequest, checkpoint: Checkpoint, artefact: Path, built: Built
-) -> Manifest:
+def describe(request: ConvertRequest, checkpoint: Checkpoint, artefact: Path, built: Built) -> Manifest:
     """Everything about an artefact but its parity, which is measured later."""
     config = checkpoint.config
     return Manifest(

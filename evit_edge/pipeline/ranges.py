@@ -77,7 +77,11 @@ def find_source(request: ConvertRequest, checkpoint: Checkpoint) -> CalibrationC
         CalibrationError: The cache is damaged, or the folder holds no photos.
     """
     places = list(request.calibration)
-    if not places and request.target is Target.TFLITE and checkpoint.sha256 == sha256_of(checkpoint_path(EVERYDAY)):
+    if (
+        not places
+        and request.target is Target.TFLITE
+        and checkpoint.sha256 == sha256_of(checkpoint_path(EVERYDAY))
+    ):
         places = [calibration_path(EVERYDAY)]
     if not places:
         raise RequestError(

@@ -65,11 +65,15 @@ def write_coreml(
     return Built(calibrated, deployment_target=target.value)
 
 
-def _target(request: ConvertRequest, quantization: coreml.Quantization, journal: Journal) -> coreml.DeploymentTarget:
+def _target(
+    request: ConvertRequest, quantization: coreml.Quantization, journal: Journal
+) -> coreml.DeploymentTarget:
     if request.deployment_target is not None:
         return request.deployment_target
     target = coreml.lowest_target(quantization)
-    journal.remark(Stage.EXPORT, f"{quantization} opens on {target} and later; --deployment-target asks for another")
+    journal.remark(
+        Stage.EXPORT, f"{quantization} opens on {target} and later; --deployment-target asks for another"
+    )
     return target
 
 
