@@ -18,10 +18,6 @@ from evit_converters.coreml.program import Program
 from evit_converters.errors import ExportError, ModuleError
 from evit_converters.quiet import quiet
 
-# It turns multiply-add into batch_norm, and adds an epsilon to a variance that was exact: every value shrinks by
-# up to 5e-6 of itself.
-INEXACT_PASSES = frozenset({"common::fuse_elementwise_to_batchnorm"})
-
 
 def export(
     module: nn.Module,
@@ -91,14 +87,14 @@ def _decomposed(module: nn.Module, example: Tensor) -> Any:
 
 def _converted(exported: Any, interface: Interface, precision: ComputePrecision, target: DeploymentTarget) -> Any:
     ct = coremltools()
+    from evit_converters.coreml.passes import exact_pipeline
+
     scale, _ = image_scale(interface)
     bias = [-255 * mean * scale for mean in interface.mean]
     side = interface.image_size
     image = ct.ImageType(
         name=INPUT_NAME, shape=(1, 3, side, side), scale=scale, bias=bias, color_layout=ct.colorlayout.RGB
     )
-    pipeline = ct.PassPipeline()
-    pipeline.remove_passes(INEXACT_PASSES)
     classifier = None
     if interface.labels and interface.output_kind is OutputKind.PROBABILITIES:
         classifier = ct.ClassifierConfig(list(interface.labels), predicted_feature_name=LABEL_NAME)
@@ -111,6 +107,6 @@ def _converted(exported: Any, interface: Interface, precision: ComputePrecision,
         minimum_deployment_target=ct.target[target.value],
         compute_precision=ct.precision[precision.name],
         classifier_config=classifier,
-        pass_pipeline=pipeline,
+        pass_pipeline=exact_pipeline(),
         skip_model_load=True,
     )
