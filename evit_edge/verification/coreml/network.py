@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ class Network:
         x = self.normalised(images).to(dtype)
         module = self._wide if dtype is torch.float64 else copy.deepcopy(self.module).to(dtype)
         with torch.inference_mode():
-            return torch.cat([module(part).double() for part in x.split(_BATCH)])
+            return torch.cat([module(part).double() for part in torch.split(x, _BATCH)])
 
     def half_logits(self, images: UInt8Images) -> tuple[Tensor, str]:
         """Answers of torch in half floats, and how they were had; float64 (B, classes)."""
@@ -91,13 +92,13 @@ class Network:
     def form_logits(self, images: UInt8Images) -> Tensor:
         """Answers of the converted form in float64; (B, classes)."""
         with torch.inference_mode():
-            return torch.cat([self.wide_form(part) for part in self.normalised(images).split(_BATCH)])
+            return torch.cat([self.wide_form(part) for part in torch.split(self.normalised(images), _BATCH)])
 
     @cached_property
     def _names(self) -> dict[str, Expected]:
         """torch.export's names of parameters and buffers, which coremltools keeps."""
         form = self.wide_form
-        named = [("p", name, tensor) for name, tensor in form.named_parameters(remove_duplicate=False)]
+        named: list[tuple[str, str, Tensor]] = [("p", name, tensor) for name, tensor in form.named_parameters(remove_duplicate=False)]
         named += [("b", name, tensor) for name, tensor in form.named_buffers(remove_duplicate=False)]
         return {
             f"{kind}_{name.replace('.', '_')}": Expected(tensor.detach().double(), name)
@@ -125,10 +126,11 @@ class Network:
             if expected.value.squeeze().dim() == 2:
                 yield Expected(expected.value.squeeze().T, expected.origin, expected.slack)
 
-    def scalar_behind(self, stored: float, kind: type[np.floating]) -> float | None:
+    def scalar_behind(self, stored: float, kind: type[np.floating[Any]]) -> float | None:
         """The number of the source that a stored one was rounded from; None where there is none."""
         for group in self.graph.scalars:
-            fitting = [value for value in group if float(kind(value)) == stored]
+            with np.errstate(over="ignore"):
+                fitting = [value for value in group if float(kind(value)) == stored]
             if fitting:
                 return min(fitting, key=lambda value: abs(value - stored))
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ def exact_scalars(view: ProgramView, network: Network) -> dict[str, Tensor]:
         stored = float(literal.array.reshape(-1)[0])
         if (2 * stored).is_integer() or any(use.operation.outputs[0].name in preparing for use in used):
             continue
-        if (found := network.scalar_behind(stored, literal.array.dtype)) is not None:
+        if (found := network.scalar_behind(stored, _float_type(literal.array.dtype))) is not None:
             exact[name] = torch.full(literal.array.shape, found, dtype=torch.float64)
     return exact
 
@@ -179,7 +180,8 @@ class _Place:
         rounding = half_spacing(source, self._weight.element)
         if slack is not None:
             rounding = rounding + slack.reshape(source.shape)
-        if self._weight.encoding is Encoding.PALETTE and (table := self._stored.unique()).numel() <= _LARGEST_TABLE:
+        table = torch.from_numpy(np.unique(self._stored.numpy()))
+        if self._weight.encoding is Encoding.PALETTE and len(table) <= _LARGEST_TABLE:
             return rounding + _to_nearest(source, table)
         return rounding + torch.from_numpy(np.array(np.broadcast_to(self._weight.half_step, source.shape)))
 
@@ -190,11 +192,15 @@ class _Place:
 
 
 def half_spacing(source: Tensor, element: Element) -> Tensor:
-    """Half the distance between neighbouring numbers of a type at each value, which is what rounding may change."""
+    """Half the distance between neighbouring numbers of a type at each value: what rounding may change."""
     kind = np.float16 if element is Element.FLOAT16 else np.float32
     with np.errstate(over="ignore"):
         spacing = np.spacing(np.abs(source.numpy()).astype(kind)).astype(np.float64)
     return torch.from_numpy(np.nan_to_num(spacing, nan=np.inf)) / 2 * _ROUGH
+
+
+def _float_type(dtype: np.dtype[np.generic]) -> type[np.floating[Any]]:
+    return np.float16 if dtype == np.float16 else np.float32
 
 
 def _to_nearest(source: Tensor, table: Tensor) -> Tensor:
