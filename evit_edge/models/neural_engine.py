@@ -2,7 +2,7 @@
 
 The Neural Engine is said to like four dimensions, channels in the second, and nothing moved about. So:
 
-- a split of the heads, a head's query, key and value are convolutions' outputs, flattened to (B, C, 1, S);
+- a head's query, key and value come from one convolution and are cut apart along the channels;
 - ``q^T k`` and ``v attention^T`` are products of (B, 1, ., .) whose transposed operand is an attribute of the
   product, not an operation;
 - windows are cut out by slices and stacked along the batch, and go back by slices and concatenation, which
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evit_edge.models.attention import CascadedGroupAttention, WindowAttention
-from evit_edge.models.deploy import classifier, copied, folded, rows
+from evit_edge.models.deploy import classifier, copied, folded
 from evit_edge.models.efficientvit import EfficientViT, SandwichBlock
 from evit_edge.models.layers import ConvNorm, FeedForward, NormLinear, PatchMerging, Residual
 
@@ -76,17 +76,15 @@ class PatchMergingPlane(nn.Module):
 
 
 class HeadPlane(nn.Module):
-    """One head of equation 2: its own q, k and v, and the bias of its pairs of tokens."""
+    """One head of equation 2: its q, k and v, and the bias of its pairs of tokens."""
 
     bias: Tensor
 
     def __init__(self, source: CascadedGroupAttention, head: int) -> None:
         super().__init__()
         dk, dv = source.key_dim, source.value_dim
-        qkv = folded(cast(ConvNorm, source.qkvs[head]))
-        self.q = rows(qkv, 0, dk)
-        self.k = rows(qkv, dk, 2 * dk)
-        self.v = rows(qkv, 2 * dk, 2 * dk + dv)
+        self.parts = (dk, dk, dv)
+        self.qkv = folded(cast(ConvNorm, source.qkvs[head]))
         self.local = folded(cast(ConvNorm, source.dws[head]), scale=source.scale)
         bias = source.attention_biases[head][source.attention_bias_idxs]  # (S, S)
         self.register_buffer("bias", bias.detach()[None, None].clone())  # (1, 1, S, S)
@@ -94,10 +92,10 @@ class HeadPlane(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """A split of the windows (B, dv, w, w), in and out."""
         batch, channels, height, width = x.shape
-        area, dk = height * width, self.q.out_channels
-        q = self.local(self.q(x)).reshape(batch, 1, dk, area)  # (B, 1, dk, S)
-        k = self.k(x).reshape(batch, 1, dk, area)  # (B, 1, dk, S)
-        v = self.v(x).reshape(batch, 1, channels, area)  # (B, 1, dv, S)
+        q, k, v = self.qkv(x).split(self.parts, dim=1)  # (B, dk, w, w) twice, (B, dv, w, w)
+        q = self.local(q).reshape(batch, 1, self.parts[0], -1)  # (B, 1, dk, S), S = w*w
+        k = k.reshape(batch, 1, self.parts[1], -1)  # (B, 1, dk, S)
+        v = v.reshape(batch, 1, channels, -1)  # (B, 1, dv, S)
         attention = (q.transpose(2, 3) @ k + self.bias).softmax(-1)  # (B, 1, S, S)
         output = v @ attention.transpose(2, 3)  # (B, 1, dv, S)
         return output.reshape(batch, channels, height, width)  # (B, dv, w, w)

@@ -94,12 +94,14 @@ class VerificationReport:
         runtime: Engine and version that ran it.
         gates: In the order they were measured.
         figures: Parity figures by name, for the manifest.
+        remarks: What a reader has to know of how it was measured, a sentence each.
     """
 
     artefact: Path
     runtime: str
     gates: tuple[Gate, ...]
     figures: dict[str, float] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[Gate, ...]:

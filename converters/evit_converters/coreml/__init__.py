@@ -10,33 +10,53 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evit_converters.coreml.advice import Advice, Concern, advise
     from evit_converters.coreml.exporter import export
     from evit_converters.coreml.interface import Interface, OutputKind
-    from evit_converters.coreml.modes import ComputePrecision, DeploymentTarget, Quantization, lowest_target
+    from evit_converters.coreml.modes import (
+        ComputePrecision,
+        DeploymentTarget,
+        Quantization,
+        check_target,
+        lowest_target,
+    )
     from evit_converters.coreml.package import save
     from evit_converters.coreml.program import Program
+    from evit_converters.coreml.quantization import activation_names, quantize
 
 __all__ = [
+    "Advice",
     "ComputePrecision",
+    "Concern",
     "DeploymentTarget",
     "Interface",
     "OutputKind",
     "Program",
     "Quantization",
+    "activation_names",
+    "advise",
+    "check_target",
     "export",
     "lowest_target",
+    "quantize",
     "save",
 ]
 
 _HOMES = {
+    "Advice": "advice",
     "ComputePrecision": "modes",
+    "Concern": "advice",
     "DeploymentTarget": "modes",
     "Interface": "interface",
     "OutputKind": "interface",
     "Program": "program",
     "Quantization": "modes",
+    "activation_names": "quantization",
+    "advise": "advice",
+    "check_target": "modes",
     "export": "exporter",
     "lowest_target": "modes",
+    "quantize": "quantization",
     "save": "package",
 }
 

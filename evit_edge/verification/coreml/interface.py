@@ -1,0 +1,151 @@
+"""Gates on what a package says of itself: the image it takes, the classes it names, the system it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from evit_edge.runtime.coreml.interface import ColorOrder
+from evit_edge.tensors import OutputKind
+from evit_edge.verification.coreml.program import Prepared, ProgramView
+from evit_edge.verification.gates import Gate
+
+_ROUNDING = 4 * 2.0**-24
+"""A few roundings of float32, in which coremltools keeps scale and bias."""
+_FIRST_SPECIFICATION = 9
+"""iOS 15 has specification 6, and each later one the next."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a package has to say of itself; what is None is not required.
+
+    Attributes:
+        labels: Names of the classes, in order; empty for a package without.
+        output_kind: Softmax inside, or logits.
+        specification_version: 6 for iOS 15 to 9 for iOS 18.
+    """
+
+    labels: Sequence[str] | None = None
+    output_kind: OutputKind | None = None
+    specification_version: int | None = None
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """The normalisation that a source expects, and what a program does of it before its first weights.
+
+    Attributes:
+        mean: Of R, G and B, of values scaled to 0..1; float64 (3,).
+        std: The same.
+    """
+
+    mean: npt.NDArray[np.float64]
+    std: npt.NDArray[np.float64]
+
+    @property
+    def scale(self) -> npt.NDArray[np.float64]:
+        """One factor for all colours, as a Core ML image has it; the rest of each colour's goes into weights."""
+        return np.full(3, 1 / (255 * self.std.mean()))
+
+    def found(self, view: ProgramView) -> Prepared:
+        """The last point of the preparation that is this normalisation, up to a factor for each colour.
+
+        Where none is, the point before the first weights: that is what is wrong.
+        """
+        wanted = (self.scale, 1 / (255 * self.std))
+        for step in reversed(view.prepared):
+            if any(_near(step.scale, scale) and _near(step.bias, self.bias(step.scale)) for scale in wanted):
+                return step
+        return view.prepared[-1]
+
+    def bias(self, scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """What has to be added to a pixel that was multiplied by a scale."""
+        return -255 * self.mean * scale
+
+    def exact_bias(self, view: ProgramView) -> dict[str, Tensor]:
+        """The constant that the preparation adds last, by name, as it was before it was rounded to float32."""
+        step = self.found(view)
+        operation = view.producers.get(step.value)
+        while operation is not None and operation.type in ("cast", "identity"):
+            operation = view.producers.get(str(operation.inputs["x"][0]))
+        if operation is None or operation.type != "add" or not _near(step.bias, self.bias(step.scale)):
+            return {}
+        names = [name for key in ("x", "y") for name in operation.inputs[key] if name in view.literals]
+        shapes = [literal.array.shape for n in names if (literal := view.literals[str(n)]).array is not None]
+        if len(shapes) != 1 or np.prod(shapes[0]) != len(step.scale):
+            return {}
+        return {str(names[0]): torch.from_numpy(self.bias(step.scale).reshape(shapes[0]))}
+
+    def remaining(self, step: Prepared) -> npt.NDArray[np.float64]:
+        """What the weights that read the image have to be multiplied by, float64 (3,)."""
+        full = 1 / (255 * self.std)
+        return np.ones(3) if _near(step.scale, full) else full / float(np.float32(self.scale[0]))
+
+
+def interface_gates(view: ProgramView, image_size: int, normalization: Normalization, claims: Claims) -> list[Gate]:
+    """All gates of the interface that need no image."""
+    image, step = view.image, normalization.found(view)
+    order = image.color_order
+    gates = [
+        Gate.check("colour order", order is ColorOrder.RGB, order.value, "RGB"),
+        Gate.check(
+            "input size",
+            (image.width, image.height) == (image_size, image_size),
+            f"{image.width}x{image.height}",
+            f"{image_size}x{image_size}",
+        ),
+        *_normalization_gates(step, normalization),
+    ]
+    return [*gates, _labels(view, claims), *_versions(view, claims)]
+
+
+def _normalization_gates(step: Prepared, normalization: Normalization) -> list[Gate]:
+    full = 1 / (255 * normalization.std)
+    wanted = full if np.ptp(step.scale) and not _near(normalization.scale, full) else normalization.scale
+    bias = normalization.bias(step.scale)
+    swapped = "; R and B are swapped" if not _near(step.bias, bias) and _near(step.bias, bias[::-1]) else ""
+    return [
+        Gate.check("scale", _near(step.scale, wanted), _shown(step.scale), _shown(wanted)),
+        Gate.check("bias", _near(step.bias, bias), _shown(step.bias) + swapped, _shown(bias)),
+    ]
+
+
+def _labels(view: ProgramView, claims: Claims) -> Gate:
+    found = tuple(view.package.labels or ())
+    if claims.labels is None:
+        return Gate.skip("labels", "the source names no classes", "the source's, in its order")
+    wanted = tuple(claims.labels)
+    required = f"the source's {len(wanted)}, in its order"
+    if found == wanted:
+        return Gate.check("labels", True, f"{len(found)}, in order", required)
+    if len(found) != len(wanted):
+        return Gate.check("labels", False, str(len(found)), required)
+    first = next(i for i, pair in enumerate(zip(found, wanted, strict=True)) if pair[0] != pair[1])
+    order = "the same names in another order" if sorted(found) == sorted(wanted) else "other names"
+    measured = f"{order}; the first at class {first}: {found[first]!r} instead of {wanted[first]!r}"
+    return Gate.check("labels", False, measured, required)
+
+
+def _versions(view: ProgramView, claims: Claims) -> list[Gate]:
+    found = view.package.specification_version
+    if claims.specification_version is None:
+        return [Gate.skip("specification", f"{found}; no deployment target is stated", "the target's")]
+    wanted = claims.specification_version
+    measured = f"{found} with operations of {view.package.opset}"
+    required = f"{wanted} (iOS {wanted + _FIRST_SPECIFICATION}), operations no later"
+    fits = found == wanted and int(view.package.opset.removeprefix("iOS")) <= wanted + _FIRST_SPECIFICATION
+    return [Gate.check("specification", fits, measured, required)]
+
+
+def _near(values: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> bool:
+    return bool(np.all(np.abs(values - wanted) <= _ROUNDING * np.abs(wanted).max() + 1e-12))
+
+
+def _shown(values: npt.NDArray[np.float64]) -> str:
+    return f"{values[0]:.7g}" if np.ptp(values) == 0 else ", ".join(f"{value:.7g}" for value in values)

@@ -1,0 +1,200 @@
+"""What the proof asks of an ML Program: where its constants are used, how it prepares the image, where its logits are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from evit_edge.errors import ArtefactError
+from evit_edge.runtime.coreml.package import Package
+from evit_edge.runtime.coreml.program import Literal, Operation, TensorType
+
+_PREPARING = ("cast", "identity", "mul", "add", "sub", "real_div")
+_UNSCORED = ("cast", "identity", "squeeze", "expand_dims", "reshape")
+FLOAT16_MAX = 65504.0
+
+
+@dataclass(frozen=True)
+class Use:
+    """A place where a constant goes in."""
+
+    operation: Operation
+    parameter: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The image after some operations of its preparation.
+
+    Attributes:
+        value: Name of the value.
+        scale: float64 (3,), what a pixel of 0..255 was multiplied by so far.
+        bias: float64 (3,), what was added after that.
+    """
+
+    value: str
+    scale: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
+
+
+class ProgramView:
+    """An ML Program seen from its constants and its answers.
+
+    Args:
+        package: A package with an image input.
+
+    Raises:
+        ArtefactError: It takes no colour image, or nothing in it makes scores.
+    """
+
+    def __init__(self, package: Package) -> None:
+        if package.image is None or len(package.image.scale) != 3:
+            raise ArtefactError(f"{package.path} takes no colour image; an image classifier is accepted")
+        self.package = package
+        self.image = package.image
+        self.operations = package.function.operations
+
+    @cached_property
+    def producers(self) -> dict[str, Operation]:
+        """Value to the operation that makes it."""
+        return {value.name: operation for operation in self.operations for value in operation.outputs}
+
+    @cached_property
+    def uses(self) -> Mapping[str, tuple[Use, ...]]:
+        """Value to the places where it goes in."""
+        found: dict[str, list[Use]] = defaultdict(list)
+        for operation in self.operations:
+            for parameter, bindings in operation.inputs.items():
+                for binding in bindings:
+                    if isinstance(binding, str):
+                        found[binding].append(Use(operation, parameter))
+        return {name: tuple(uses) for name, uses in found.items()}
+
+    @cached_property
+    def literals(self) -> dict[str, Literal]:
+        """Constants as they are stored, by name."""
+        return {
+            operation.outputs[0].name: operation.attributes["val"]
+            for operation in self.operations
+            if operation.type == "const" and "val" in operation.attributes
+        }
+
+    @cached_property
+    def prepared(self) -> tuple[Prepared, ...]:
+        """The image and what becomes of it while it is only scaled and shifted per colour."""
+        steps = [Prepared(self.image.name, np.ones(3), np.zeros(3))]
+        while True:
+            last = steps[-1]
+            users = self.uses.get(last.value, ())
+            step = self._prepared_by(users[0].operation, last) if len(users) == 1 else None
+            if step is None:
+                return tuple(steps)
+            steps.append(step)
+
+    def _prepared_by(self, operation: Operation, last: Prepared) -> Prepared | None:
+        if operation.type not in _PREPARING or len(operation.outputs) != 1:
+            return None
+        name = operation.outputs[0].name
+        if operation.type in ("cast", "identity"):
+            return Prepared(name, last.scale, last.bias)
+        operand = self._colour_operand(operation, last.value)
+        if operand is None:
+            return None
+        match operation.type:
+            case "mul":
+                return Prepared(name, last.scale * operand, last.bias * operand)
+            case "real_div" if operation.inputs.get("x") == (last.value,):
+                return Prepared(name, last.scale / operand, last.bias / operand)
+            case "add":
+                return Prepared(name, last.scale, last.bias + operand)
+            case "sub" if operation.inputs.get("x") == (last.value,):
+                return Prepared(name, last.scale, last.bias - operand)
+        return None
+
+    def _colour_operand(self, operation: Operation, value: str) -> npt.NDArray[np.float64] | None:
+        """The other operand, where it is a constant for each colour or one for all; float64 (3,)."""
+        others = [operation.inputs.get(key, ()) for key in ("x", "y")]
+        bound = [binding for bindings in others for binding in bindings if binding != value]
+        if len(bound) != 1:
+            return None
+        literal = bound[0] if isinstance(bound[0], Literal) else self.literals.get(bound[0])
+        if literal is None or literal.array is None or not isinstance(literal.type, TensorType):
+            return None
+        if not literal.type.element.is_float or tuple(n for n in literal.array.shape if n != 1) not in ((), (3,)):
+            return None
+        if literal.array.size == 3 and literal.array.shape[-3:] != (3, 1, 1):
+            return None
+        return np.array(np.broadcast_to(literal.array.astype(np.float64).reshape(-1), 3))
+
+    @cached_property
+    def scores(self) -> str:
+        """The value that holds one score per class: a classifier's probabilities, or the only other output."""
+        classify = next((op for op in self.operations if op.type == "classify"), None)
+        if classify is not None:
+            bound = classify.inputs.get("probabilities", ())
+            if len(bound) == 1 and isinstance(bound[0], str):
+                return bound[0]
+        names = [name for name in self.package.function.block.outputs if name in self.producers]
+        if len(names) != 1:
+            raise ArtefactError(f"{self.package.path} has outputs {names}; one with scores is accepted")
+        return names[0]
+
+    @cached_property
+    def softmax(self) -> Operation | None:
+        """The softmax that makes the scores, if one does."""
+        value = self.scores
+        while (operation := self.producers.get(value)) is not None:
+            if operation.type == "softmax":
+                return operation
+            bound = operation.inputs.get("x", ())
+            if operation.type not in _UNSCORED or len(bound) != 1 or not isinstance(bound[0], str):
+                return None
+            value = bound[0]
+        return None
+
+    @property
+    def logits(self) -> str:
+        """The value in front of the softmax, or the scores where there is none."""
+        bound = self.softmax.inputs["x"][0] if self.softmax is not None else self.scores
+        return bound if isinstance(bound, str) else self.scores
+
+    @cached_property
+    def is_float16(self) -> bool:
+        """Whether most of the computed values are float16."""
+        kinds = [
+            value.type.element.bits
+            for operation in self.operations
+            if operation.type != "const" and not operation.type.startswith("constexpr_")
+            for value in operation.outputs
+            if isinstance(value.type, TensorType) and value.type.element.is_float
+        ]
+        return kinds.count(16) > len(kinds) // 2
+
+
+def without_activation_quantization(package: Package) -> Package:
+    """The same program with each ``quantize`` and ``dequantize`` of computed values turned into an identity."""
+    block = package.function.block
+    types = {value.name: value.type for value in (*package.function.inputs, *block.inputs)}  # of computed values
+    operations: list[Operation] = []
+    for operation in block.operations:
+        bound = operation.inputs.get("input", ())
+        source = bound[0] if len(bound) == 1 and isinstance(bound[0], str) else ""
+        kept = operation
+        if operation.type in ("quantize", "dequantize") and source in types:
+            made = (replace(operation.outputs[0], type=types[source]),)
+            kept = replace(operation, type="identity", inputs={"x": (source,)}, outputs=made)
+        if operation.type != "const" and not operation.type.startswith("constexpr_"):
+            types |= {value.name: value.type for value in kept.outputs}
+        operations.append(kept)
+    function = replace(package.function, block=replace(block, operations=tuple(operations)))
+    return replace(package, function=function)
+
+
+def title(operation: Operation) -> str:
+    """For people: the type and the value that it makes, which is what coremltools' viewers show."""
+    return f"{operation.type} {operation.outputs[0].name if operation.outputs else operation.name!r}"
