@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from evit_converters.quiet import quiet
 from evit_edge.runtime.coreml import Evaluator, Package, Precision, read_package
 
 OPSETS = ("iOS15", "iOS16", "iOS17", "iOS18")
@@ -140,6 +141,11 @@ def draw_cases(opset: str, dtype: type, variants: int, seed: int) -> list[Drawn]
 
 def write_program(drawn: list[Drawn], opset: str, dtype: type, path: Path) -> Package:
     """All cases as one program, saved and read again; case ``i`` has inputs ``i_0`` ... and outputs ``o_i_0`` ..."""
+    with quiet():
+        return _write(drawn, opset, dtype, path)
+
+
+def _write(drawn: list[Drawn], opset: str, dtype: type, path: Path) -> Package:
     import coremltools as ct
     from coremltools.converters.mil import Builder as mb
     from coremltools.converters.mil.mil import Function, Program, types
