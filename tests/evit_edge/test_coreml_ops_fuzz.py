@@ -1,4 +1,4 @@
-"""Single operations, random shapes and attributes, converted by coremltools, saved, and evaluated: thousands of cases."""
+"""Single operations, random shapes and attributes, converted by coremltools, saved, evaluated: thousands."""
 
 import coreml_cases_layers  # noqa: F401  importing the cases registers them
 import coreml_cases_picking  # noqa: F401
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from coreml_fuzz import OPSETS, Case, Drawn, check_program, differs, draw_cases, write_program
-from coreml_modules import Branches, branches
+from coreml_modules import DEFECTS, Branch, Branches, branches
 
 from evit_converters.coreml.library import coremltools
 from evit_converters.quiet import quiet
@@ -81,7 +81,9 @@ def test_every_case_fails_when_its_operation_is_wrong(programs, monkeypatch):
     for name in set(OPERATIONS) - {"cast", "identity"}:  # which stand behind every case
         monkeypatch.setitem(OPERATIONS, name, _wrong(OPERATIONS[name]))
 
-    failed = {failure.split(" output ")[0] for failure in check_program(drawn, package, Precision.FLOAT32).failures}
+    failed = {
+        failure.split(" output ")[0] for failure in check_program(drawn, package, Precision.FLOAT32).failures
+    }
 
     assert {one.title for one in drawn} - failed == {one.title for one in drawn if one.op in ("cast", "identity")}
 
@@ -91,7 +93,9 @@ def test_wrong_casts_and_identities_are_seen(name, programs, monkeypatch):
     drawn, package = programs("iOS18", np.float32, 1)
     monkeypatch.setitem(OPERATIONS, name, _wrong(OPERATIONS[name]))
 
-    failed = {failure.split(" output ")[0] for failure in check_program(drawn, package, Precision.FLOAT32).failures}
+    failed = {
+        failure.split(" output ")[0] for failure in check_program(drawn, package, Precision.FLOAT32).failures
+    }
 
     assert {one.title for one in drawn if one.op == name} <= failed
 
@@ -108,7 +112,7 @@ def test_operations_on_text_or_of_wrong_sizes_are_no_cases():
 def test_torch_modules(opset, tmp_path):
     """Through torch.export, with coremltools' own passes, against torch in float64."""
     rng = np.random.default_rng([SEED, int(opset[3:])])
-    made = branches(rng)
+    made = branches(rng, opset)
     inputs = [torch.from_numpy(rng.normal(size=branch.shape)) for branch in made]
     module = Branches(made).eval()
     package = _exported(module, inputs, opset, tmp_path / "modules.mlpackage")
@@ -124,6 +128,21 @@ def test_torch_modules(opset, tmp_path):
             wrong[branch.title] = problem
     assert wrong == {}
     assert len(made) >= 100
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_defects_of_coremltools_show(defect, tmp_path):
+    """The evaluator computes what the file says, so a conversion that changes the sense of a layer is seen."""
+    layer, made_of_it = DEFECTS[defect]
+    x = torch.linspace(0.5, 3, 12, dtype=torch.float64).reshape(1, 12)
+    package = _exported(
+        Branches([Branch(defect, layer, (1, 12))]).eval(), [x], "iOS16", tmp_path / "one.mlpackage"
+    )
+
+    output = Evaluator(package, Precision.FLOAT64).run_tensors({"x0": x})[package.outputs[0].name]
+
+    assert differs(output, layer(x).numpy(), Precision.FLOAT32) is not None
+    assert differs(output, made_of_it(x).numpy(), Precision.FLOAT32) is None
 
 
 def _exported(module, inputs, opset, path):

@@ -25,7 +25,8 @@ def convolved(x: np.ndarray, w: np.ndarray, strides: list[int], dilations: list[
     total = np.zeros((x.shape[0], groups, ws.shape[1], *out))
     for place in np.ndindex(*w.shape[2:]):
         part = tuple(
-            slice(p * d, p * d + (o - 1) * s + 1, s) for p, d, o, s in zip(place, dilations, out, strides, strict=True)
+            slice(p * d, p * d + (o - 1) * s + 1, s)
+            for p, d, o, s in zip(place, dilations, out, strides, strict=True)
         )
         total += np.einsum("ngc...,goc->ngo...", xs[(..., *part)], ws[(..., *place)])
     return total.reshape(x.shape[0], w.shape[0], *out)
@@ -159,7 +160,9 @@ def pool(draw: Draw) -> Case:
     more = stated(kind, pads) | ({"exclude_padding_from_average": exclude} if op == "avg_pool" else {})
     if op != "l2_pool":
         more["ceil_mode"] = ceil
-    return Case((x,), lambda mb, v: getattr(mb, op)(x=v, kernel_sizes=kernel, strides=strides, **more), (expected,))
+    return Case(
+        (x,), lambda mb, v: getattr(mb, op)(x=v, kernel_sizes=kernel, strides=strides, **more), (expected,)
+    )
 
 
 def pooled(
@@ -318,7 +321,7 @@ def attention(draw: Draw) -> Case | None:
 
 
 def grid(old: int, new: int, mode: str) -> np.ndarray:
-    """Where each output entry lies on the input's axis, written as the definition of ``resize_bilinear`` has it."""
+    """Where each output entry lies on the input's axis, as the definition of ``resize_bilinear`` writes it."""
     i = np.arange(new)
     if mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
         if new == 1:
@@ -350,9 +353,7 @@ def resize_bilinear(draw: Draw) -> Case:
     mode = draw.of("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS", "UNALIGN_CORNERS")
 
     def build(mb: Any, v: Any) -> Any:
-        return mb.resize_bilinear(
-            x=v, target_size_height=size[0], target_size_width=size[1], sampling_mode=mode
-        )
+        return mb.resize_bilinear(x=v, target_size_height=size[0], target_size_width=size[1], sampling_mode=mode)
 
     return Case((x,), build, (interpolated(x, size, mode),))
 

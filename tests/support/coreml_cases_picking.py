@@ -220,9 +220,7 @@ def cumsum(draw: Draw) -> Case:
     for i in range(len(lines)):
         part = lines[i + exclusive :] if reverse else lines[: i + 1 - exclusive]
         np.moveaxis(expected, axis, 0)[i] = part.sum(0)
-    return Case(
-        (x,), lambda mb, v: mb.cumsum(x=v, axis=axis, exclusive=exclusive, reverse=reverse), (expected,)
-    )
+    return Case((x,), lambda mb, v: mb.cumsum(x=v, axis=axis, exclusive=exclusive, reverse=reverse), (expected,))
 
 
 def _reduction(op: str) -> Maker:

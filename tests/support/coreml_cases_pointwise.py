@@ -210,7 +210,9 @@ def select(draw: Draw) -> Case:
 def clip(draw: Draw) -> Case:
     x, low = draw.floats(draw.shape()), draw.number(-3, 0)
     high = low + draw.number(0.25, 3)
-    return Case((x,), lambda mb, v: mb.clip(x=v, alpha=draw.const(low), beta=draw.const(high)), (np.clip(x, low, high),))
+    return Case(
+        (x,), lambda mb, v: mb.clip(x=v, alpha=draw.const(low), beta=draw.const(high)), (np.clip(x, low, high),)
+    )
 
 
 @case("cast")
@@ -228,7 +230,9 @@ def unsigned_cast(draw: Draw) -> Case | None:
     if draw.version < 17:
         return None
     x, name = draw.ints(draw.shape(), 0, 255), draw.of("uint8", "uint16", "fp32", "fp16")
-    return Case((x,), lambda mb, v: mb.cast(x=v, dtype=name), (x.astype(np.float64 if name[0] == "f" else np.int32),))
+    return Case(
+        (x,), lambda mb, v: mb.cast(x=v, dtype=name), (x.astype(np.float64 if name[0] == "f" else np.int32),)
+    )
 
 
 @case("gelu")

@@ -117,10 +117,14 @@ def reverse_sequence(draw: Draw) -> Case:
     for i, n in enumerate(lengths):
         row = np.take(expected, i, batch)
         inner = seq if seq < batch else seq - 1
-        row = np.concatenate([np.flip(row.take(range(n), inner), inner), row.take(range(n, x.shape[seq]), inner)], inner)
+        row = np.concatenate(
+            [np.flip(row.take(range(n), inner), inner), row.take(range(n, x.shape[seq]), inner)], inner
+        )
         np.moveaxis(expected, batch, 0)[i] = row
     return Case(
-        (x, lengths), lambda mb, v, n: mb.reverse_sequence(x=v, lengths=n, seq_axis=seq, batch_axis=batch), (expected,)
+        (x, lengths),
+        lambda mb, v, n: mb.reverse_sequence(x=v, lengths=n, seq_axis=seq, batch_axis=batch),
+        (expected,),
     )
 
 
@@ -194,7 +198,9 @@ def split(draw: Draw) -> Case:
         parts = draw.int(2, 3)
         sizes[axis] = parts * draw.int(1, 3)
         x = numbers(draw, tuple(sizes))
-        return Case((x,), lambda mb, v: mb.split(x=v, num_splits=parts, axis=axis), tuple(np.split(x, parts, axis)))
+        return Case(
+            (x,), lambda mb, v: mb.split(x=v, num_splits=parts, axis=axis), tuple(np.split(x, parts, axis))
+        )
     lengths = [draw.int(1, 3) for _ in range(draw.int(2, 3))]
     sizes[axis] = sum(lengths)
     x = numbers(draw, tuple(sizes))
@@ -237,7 +243,10 @@ def fill(draw: Draw) -> Case:
     x, value = draw.floats((2, 3)), draw.number()
     sizes = draw.ints((2,), 1, 4)
     return Case(
-        (x, sizes), lambda mb, v, s: mb.fill(shape=s, value=draw.const(value)), (np.full(sizes, value),), repeats=True
+        (x, sizes),
+        lambda mb, v, s: mb.fill(shape=s, value=draw.const(value)),
+        (np.full(sizes, value),),
+        repeats=True,
     )
 
 
@@ -297,7 +306,9 @@ def bounds(draw: Draw, sizes: tuple[int, ...]) -> tuple[dict[str, Any], tuple[An
     if all(squeeze):
         squeeze[0], python[0] = False, slice(None)
         stated["begin_mask"][0] = stated["end_mask"][0] = True
-    parameters = {key: np.array(value, bool if key.endswith("mask") else np.int32) for key, value in stated.items()}
+    parameters = {
+        key: np.array(value, bool if key.endswith("mask") else np.int32) for key, value in stated.items()
+    }
     return parameters | {"squeeze_mask": np.array(squeeze)}, tuple(python)
 
 

@@ -1,7 +1,7 @@
 """A fuzz of single Core ML operations: hundreds of cases in one program, converted, saved, read, evaluated.
 
-A case draws inputs and attributes, says how coremltools' builder writes the operation, and what the result must be by
-numpy, Python loops or torch's own layer: never by the evaluator's code.
+A case draws inputs and attributes, says how coremltools' builder writes the operation, and what the result must
+be by numpy, Python loops or torch's own layer: never by the evaluator's code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Case:
     """One operation with concrete numbers.
 
     Attributes:
-        inputs: float64 (on a grid that float16 holds exactly), int32 or bool; other integers are cast in ``build``.
+        inputs: float64 (on a grid that float16 holds exactly), int32 or bool; other integers are cast in
+            ``build``.
         build: Given coremltools' builder and one variable per input, writes the operation; its variables.
         expected: One array per variable.
         repeats: The second picture of a batch has the same numbers, since shapes depend on them.
@@ -140,14 +141,14 @@ def draw_cases(opset: str, dtype: type, variants: int, seed: int) -> list[Drawn]
 
 
 def write_program(drawn: list[Drawn], opset: str, dtype: type, path: Path) -> Package:
-    """All cases as one program, saved and read again; case ``i`` has inputs ``i_0`` ... and outputs ``o_i_0`` ..."""
+    """All cases as one program, saved and read again; case 7 has inputs ``i_7_0``... and outputs ``o_7_0``..."""
     with quiet():
         return _write(drawn, opset, dtype, path)
 
 
 def _write(drawn: list[Drawn], opset: str, dtype: type, path: Path) -> Package:
     import coremltools as ct
-    from coremltools.converters.mil import Builder as mb
+    from coremltools.converters.mil import Builder as mb  # noqa: N813  coremltools' own idiom
     from coremltools.converters.mil.mil import Function, Program, types
 
     kinds = {"f": types.fp32, "i": types.int32, "b": types.fp32}
@@ -246,4 +247,6 @@ def differs(got: torch.Tensor, expected: Any, precision: Precision) -> str | Non
     if close.all():
         return None
     where = tuple(int(n) for n in np.argwhere(~close)[0])
-    return f"{values[where]!r} instead of {wanted[where]!r} at {where}, {np.count_nonzero(~close)} of {values.size}"
+    return (
+        f"{values[where]!r} instead of {wanted[where]!r} at {where}, {np.count_nonzero(~close)} of {values.size}"
+    )

@@ -32,10 +32,17 @@ class Branches(nn.Module):
         return tuple(layer(x) for layer, x in zip(self.functions, inputs, strict=True))
 
 
-def branches(rng: np.random.Generator) -> list[Branch]:
-    """Layers that image classifiers are made of, with random sizes and weights."""
+def branches(rng: np.random.Generator, opset: str) -> list[Branch]:
+    """Layers that image classifiers are made of, with random sizes and weights.
+
+    Left out is what coremltools 9.0 cannot convert by way of torch.export (celu, logsigmoid, channel_shuffle,
+    unfold, prod, gather with int64 indices), and what it converts to something else: see DEFECTS.
+    """
     torch.manual_seed(int(rng.integers(2**31)))
-    made = [branch for maker in (_convolutions, _poolings, _norms, _activations, _attentions, _shapes) for branch in maker(rng)]
+    makers = (_convolutions, _poolings, _norms, _activations, _attentions, _shapes)
+    made = [branch for maker in makers for branch in maker(rng)]
+    if opset == "iOS15":
+        made = [branch for branch in made if branch.title != "pixel_unshuffle"]
     for branch in made:
         if isinstance(branch.layer, nn.Module):
             _randomize(branch.layer.eval())
@@ -48,9 +55,16 @@ def _randomize(module: nn.Module) -> None:
             buffer.normal_()
         elif name.endswith("running_var"):
             buffer.uniform_(0.5, 2)
-    for name, parameter in module.named_parameters():
+    for parameter in module.parameters():
         if parameter.ndim == 1:
             parameter.data.normal_(1, 0.5)
+
+
+DEFECTS: dict[str, tuple[nn.Module | Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "gelu loses approximate='tanh'": (nn.GELU("tanh"), F.gelu),
+    "reciprocal gets an epsilon": (torch.reciprocal, lambda x: 1 / (x + 1e-4)),
+}
+"""What coremltools 9.0 makes of some layers when they come from torch.export: the layer, and what comes out."""
 
 
 def _int(rng: np.random.Generator, low: int, high: int) -> int:
@@ -107,19 +121,20 @@ def _norms(rng: np.random.Generator) -> Iterator[Branch]:
 
 def _activations(rng: np.random.Generator) -> Iterator[Branch]:
     layers = (
-        nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(0.1), nn.ELU(0.7), nn.CELU(), nn.GELU(), nn.GELU("tanh"), nn.SiLU(),
-        nn.Hardswish(), nn.Hardsigmoid(), nn.Hardtanh(-0.5, 0.7), nn.Sigmoid(), nn.Tanh(), nn.Softplus(), nn.Mish(),
-        nn.Softsign(), nn.LogSigmoid(), nn.PReLU(3), nn.Softmax(1), nn.LogSoftmax(1), nn.Threshold(0.25, 0.0),
+        nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(0.1), nn.ELU(0.7), nn.GELU(), nn.SiLU(),
+        nn.Hardswish(), nn.Hardsigmoid(), nn.Hardtanh(-0.5, 0.7), nn.Sigmoid(), nn.Tanh(), nn.Softplus(),
+        nn.Mish(), nn.Softsign(), nn.PReLU(3), nn.Softmax(1), nn.LogSoftmax(1), nn.Threshold(0.25, 0.0),
     )  # fmt: skip
     for layer in layers:
         yield Branch(type(layer).__name__, layer, (1, 3, _int(rng, 2, 5), _int(rng, 2, 5)))
     functions = (
         torch.abs, torch.exp, torch.square, torch.sign, torch.floor, torch.ceil, torch.round, torch.erf, torch.cos,
         torch.sin, torch.atan, lambda x: torch.log(x.abs() + 0.5), lambda x: torch.rsqrt(x.abs() + 0.5),
-        lambda x: torch.sqrt(x.abs()), lambda x: x.clamp(-0.3, 0.4), lambda x: x.pow(3), lambda x: 1 / (x.abs() + 0.5),
-        lambda x: torch.where(x > 0, x, -2 * x), lambda x: torch.maximum(x, x.flip(-1)), lambda x: (x > 0).float(),
-        lambda x: torch.logsumexp(x, -1), lambda x: x.cumsum(-1), lambda x: x.amax((-1, -2)), lambda x: x.norm(dim=-1),
-        lambda x: x.argmax(-1).float(), lambda x: x.topk(2, -1).values, lambda x: x.prod(-1), lambda x: x.sum(),
+        lambda x: torch.sqrt(x.abs()), lambda x: x.clamp(-0.3, 0.4), lambda x: x.pow(3),
+        lambda x: x / (x.abs() + 0.5), lambda x: torch.where(x > 0, x, -2 * x),
+        lambda x: torch.maximum(x, x.flip(-1)), lambda x: (x > 0).float(),
+        lambda x: torch.logsumexp(x, -1), lambda x: x.cumsum(-1), lambda x: x.amax((-1, -2)),
+        lambda x: x.norm(dim=-1), lambda x: x.argmax(-1).float(), lambda x: x.topk(2, -1).values, lambda x: x.sum(),
         lambda x: (x.softmax(-1) * torch.arange(x.shape[-1])).sum(-1), lambda x: x // 0.75, lambda x: x % 0.75,
     )  # fmt: skip
     for number, function in enumerate(functions):
@@ -176,16 +191,17 @@ def _shapes(rng: np.random.Generator) -> Iterator[Branch]:
         n, c, h, w = x.shape
         return x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, c)
 
+    yield Branch("pixel_unshuffle", nn.PixelUnshuffle(2), (1, 3, 4, 6))
     table = torch.randn(5, 7)
     index = torch.from_numpy(rng.integers(0, 7, (3, 4)))
     functions: tuple[Callable[[Tensor], Tensor], ...] = (
-        windows, lambda x: x.roll((1, -1), (2, 3)), lambda x: F.pixel_shuffle(x, 2), lambda x: F.pixel_unshuffle(x, 2),
-        lambda x: F.channel_shuffle(x, 2), lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), lambda x: x[:, 1:3, ::2, -1],
+        windows, lambda x: x.roll((1, -1), (2, 3)), lambda x: F.pixel_shuffle(x, 2),
+        lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), lambda x: x[:, 1:3, ::2, -1],
         lambda x: torch.stack([x, x.flip(2)], 1), lambda x: F.pad(x, (1, 2, 0, 1), value=0.5),
         lambda x: F.pad(x, (1, 2, 1, 1), mode="reflect"), lambda x: F.pad(x, (1, 2, 1, 1), mode="replicate"),
         lambda x: x.repeat(1, 2, 1, 3), lambda x: x.expand(2, -1, -1, -1), lambda x: x.flatten(1), lambda x: x.mT,
-        lambda x: x.unsqueeze(1).squeeze(0), lambda x: x.movedim(1, -1), lambda x: x.unfold(2, 3, 1).sum(-1),
-        lambda x: x[..., 0:1] + table[:, index].sum(), lambda x: x.gather(3, index.expand(1, 8, 3, 4).clamp(max=3)[:, :, :, :2]),
+        lambda x: x.unsqueeze(1).squeeze(0), lambda x: x.movedim(1, -1),
+        lambda x: x[..., 0:1] + table[:, index].sum(),
         lambda x: x.split((3, 5), 1)[1], lambda x: x.triu(), lambda x: torch.zeros_like(x) + x.new_full((1,), 2.0),
         lambda x: x.index_select(1, index[0]), lambda x: x.masked_fill(x > 0.5, -1.0), lambda x: x.sort(-1).values,
     )  # fmt: skip
