@@ -134,7 +134,7 @@ def _activations(rng: np.random.Generator) -> Iterator[Branch]:
         lambda x: x / (x.abs() + 0.5), lambda x: torch.where(x > 0, x, -2 * x),
         lambda x: torch.maximum(x, x.flip(-1)), lambda x: (x > 0).float(),
         lambda x: torch.logsumexp(x, -1), lambda x: x.cumsum(-1), lambda x: x.amax((-1, -2)),
-        lambda x: x.norm(dim=-1), lambda x: x.argmax(-1).float(), lambda x: x.topk(2, -1).values, lambda x: x.sum(),
+        lambda x: x.norm(dim=-1), lambda x: x.argmax(-1).float(), lambda x: x.topk(2, -1).values, torch.sum,
         lambda x: (x.softmax(-1) * torch.arange(x.shape[-1])).sum(-1), lambda x: x // 0.75, lambda x: x % 0.75,
     )  # fmt: skip
     for number, function in enumerate(functions):
