@@ -60,15 +60,15 @@ class Case:
     @cached_property
     def compared(self) -> list[Comparison]:
         """Its weights beside the source's."""
-        step = self.normalization.found(self.view)
+        step = self.normalization.found(self.float_view)
         factor = torch.from_numpy(self.normalization.remaining(step))
-        return compare_weights(self.view, self.weights, self.network, factor)
+        return compare_weights(self.float_view, self.weights, self.network, factor)
 
     @cached_property
     def replacements(self) -> dict[str, Tensor]:
         """The source's weights and numbers by the program's names, float64."""
-        bias = self.normalization.exact_bias(self.view)
-        return {**bias, **exact_scalars(self.view, self.network), **source_values(self.compared)}
+        bias = self.normalization.exact_bias(self.float_view)
+        return {**bias, **exact_scalars(self.float_view, self.network), **source_values(self.compared)}
 
     @cached_property
     def is_compressed(self) -> bool:
@@ -80,6 +80,11 @@ class Case:
     def float_package(self) -> Package:
         """The package without quantization of activations."""
         return without_activation_quantization(self.package)
+
+    @cached_property
+    def float_view(self) -> ProgramView:
+        """The program without quantization of activations."""
+        return ProgramView(self.float_package)
 
     @cached_property
     def truth(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from evit_edge.tensors import OutputKind
 from evit_edge.verification.coreml.program import Prepared, ProgramView
 from evit_edge.verification.gates import Gate
 
+INPUT_SIZE = "input size"
 _ROUNDING = 4 * 2.0**-24
 """A few roundings of float32, in which coremltools keeps scale and bias."""
 _FIRST_SPECIFICATION = 9
@@ -95,14 +97,14 @@ def interface_gates(view: ProgramView, image_size: int, normalization: Normaliza
     gates = [
         Gate.check("colour order", order is ColorOrder.RGB, order.value, "RGB"),
         Gate.check(
-            "input size",
+            INPUT_SIZE,
             (image.width, image.height) == (image_size, image_size),
             f"{image.width}x{image.height}",
             f"{image_size}x{image_size}",
         ),
         *_normalization_gates(step, normalization),
     ]
-    return [*gates, _labels(view, claims), *_versions(view, claims)]
+    return [*gates, *_labels(view, claims), *_versions(view, claims)]
 
 
 def _normalization_gates(step: Prepared, normalization: Normalization) -> list[Gate]:
@@ -116,20 +118,36 @@ def _normalization_gates(step: Prepared, normalization: Normalization) -> list[G
     ]
 
 
-def _labels(view: ProgramView, claims: Claims) -> Gate:
-    found = tuple(view.package.labels or ())
+def _labels(view: ProgramView, claims: Claims) -> list[Gate]:
+    """Of the classifier, and of the metadata: an array of logits has no other place for them."""
     if claims.labels is None:
-        return Gate.skip("labels", "the source names no classes", "the source's, in its order")
-    wanted = tuple(claims.labels)
+        return [Gate.skip("labels", "the source names no classes", "the source's, in its order")]
+    wanted, carried = tuple(claims.labels), _carried_labels(view)
+    places = {"labels": view.package.labels, "labels of the metadata": carried}
+    if claims.output_kind is OutputKind.LOGITS and view.package.labels is None:
+        places = {"labels": carried}
+    elif carried is None:
+        places.pop("labels of the metadata")
+    return [_same_labels(name, tuple(found or ()), wanted) for name, found in places.items()]
+
+
+def _carried_labels(view: ProgramView) -> tuple[str, ...] | None:
+    try:
+        return tuple(str(label) for label in json.loads(view.package.user_defined.get("labels", "null")) or ()) or None
+    except (ValueError, TypeError):
+        return ("what is no JSON",)
+
+
+def _same_labels(name: str, found: tuple[str, ...], wanted: tuple[str, ...]) -> Gate:
     required = f"the source's {len(wanted)}, in its order"
     if found == wanted:
-        return Gate.check("labels", True, f"{len(found)}, in order", required)
+        return Gate.check(name, True, f"{len(found)}, in order", required)
     if len(found) != len(wanted):
-        return Gate.check("labels", False, str(len(found)), required)
+        return Gate.check(name, False, str(len(found)), required)
     first = next(i for i, pair in enumerate(zip(found, wanted, strict=True)) if pair[0] != pair[1])
     order = "the same names in another order" if sorted(found) == sorted(wanted) else "other names"
     measured = f"{order}; the first at class {first}: {found[first]!r} instead of {wanted[first]!r}"
-    return Gate.check("labels", False, measured, required)
+    return Gate.check(name, False, measured, required)
 
 
 def _versions(view: ProgramView, claims: Claims) -> list[Gate]:

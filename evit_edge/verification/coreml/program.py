@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evit_edge.errors import ArtefactError
+from evit_edge.runtime.coreml.elements import Element
 from evit_edge.runtime.coreml.package import Package
-from evit_edge.runtime.coreml.program import Literal, Operation, TensorType
+from evit_edge.runtime.coreml.program import Literal, NamedType, Operation, TensorType
 
 _PREPARING = ("cast", "identity", "mul", "add", "sub", "real_div")
 _UNSCORED = ("cast", "identity", "squeeze", "expand_dims", "reshape")
@@ -180,19 +181,31 @@ def without_activation_quantization(package: Package) -> Package:
     """The same program with each ``quantize`` and ``dequantize`` of computed values turned into an identity."""
     block = package.function.block
     types = {value.name: value.type for value in (*package.function.inputs, *block.inputs)}  # of computed values
+    widened: set[str] = set()  # values that were codes
     operations: list[Operation] = []
     for operation in block.operations:
-        bound = operation.inputs.get("input", ())
+        kept, bound = operation, operation.inputs.get("input", ())
         source = bound[0] if len(bound) == 1 and isinstance(bound[0], str) else ""
-        kept = operation
+        taken = {name for names in operation.inputs.values() for name in names if isinstance(name, str)}
         if operation.type in ("quantize", "dequantize") and source in types:
             made = (replace(operation.outputs[0], type=types[source]),)
             kept = replace(operation, type="identity", inputs={"x": (source,)}, outputs=made)
+        elif taken & widened:  # codes are also moved about: cut, joined, reshaped
+            kept = replace(operation, outputs=tuple(map(_widened, operation.outputs)))
+        if operation.type == "quantize" or (taken & widened and operation.type != "dequantize"):
+            widened |= {value.name for value in kept.outputs}
         if operation.type != "const" and not operation.type.startswith("constexpr_"):
             types |= {value.name: value.type for value in kept.outputs}
         operations.append(kept)
     function = replace(package.function, block=replace(block, operations=tuple(operations)))
     return replace(package, function=function)
+
+
+def _widened(value: NamedType) -> NamedType:
+    """A value that held codes of 8 bits, as float16."""
+    if not isinstance(value.type, TensorType) or value.type.element not in (Element.INT8, Element.UINT8):
+        return value
+    return replace(value, type=replace(value.type, element=Element.FLOAT16))
 
 
 def title(operation: Operation) -> str:

@@ -24,6 +24,8 @@ _WRAPPER = re.compile(r"^([pbc])_module_")
 _ROUGH = 1 + 2.0**-9
 """Room for rounding twice, float64 to float32 to float16."""
 _LARGEST_TABLE = 256
+_SMALLEST = 2.0**-24
+"""The smallest positive float16."""
 
 
 @dataclass(frozen=True)
@@ -120,16 +122,17 @@ class _Place:
         self._stored = torch.from_numpy(np.array(weight.value, dtype=np.float64))
         uses = view.uses.get(weight.name, ())
         self._use = uses[0] if uses else None
+        self._is_known = False
 
     def comparison(self) -> Comparison:
         attempts = [self._against(expected) for expected in self._named()]
         best = min(attempts, key=lambda entry: entry.excess, default=None)
         if best is not None and best.passed:
             return best
-        for expected in self._valued():
-            attempt = self._against(expected)
-            if attempt.passed:
-                return attempt
+        if not self._is_known:  # what has a parameter's own name is compared with no other
+            for attempt in map(self._against, self._valued()):
+                if attempt.passed:
+                    return attempt
         if best is None and _is_neutral(self._stored):
             return self._result(self._stored, "nothing: zeros or ones", 0.0, 0.0, "")
         return best if best is not None else self._result(None, "", np.inf, np.inf, "")
@@ -138,6 +141,7 @@ class _Place:
         """What the source has under this name, and in the place where the operation stands."""
         base = _WRAPPER.sub(r"\1_", _SUFFIX.sub("", self._weight.name))
         found = self._fitting(self._network.by_name(base))
+        self._is_known = bool(found)
         if self._use is not None and not any(self._against(expected).passed for expected in found):
             output = self._use.operation.outputs[0].name
             found += self._fitting(self._network.by_place(output, base, self._use.parameter))
@@ -196,7 +200,10 @@ def half_spacing(source: Tensor, element: Element) -> Tensor:
     kind = np.float16 if element is Element.FLOAT16 else np.float32
     with np.errstate(over="ignore"):
         spacing = np.spacing(np.abs(source.numpy()).astype(kind)).astype(np.float64)
-    return torch.from_numpy(np.nan_to_num(spacing, nan=np.inf)) / 2 * _ROUGH
+    rounding = np.nan_to_num(spacing, nan=np.inf) / 2 * _ROUGH
+    if element is Element.FLOAT16:  # coremltools raises what would become 0 to the smallest number
+        rounding = np.where(np.abs(source.numpy()) < _SMALLEST, _SMALLEST * _ROUGH, rounding)
+    return torch.from_numpy(rounding)
 
 
 def _float_type(dtype: np.dtype[np.generic]) -> type[np.floating[Any]]:
