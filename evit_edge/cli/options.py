@@ -10,7 +10,9 @@ import typer
 if TYPE_CHECKING:
     from evit_edge.runtime.info import Runner
 
-Artefact = Annotated[str, typer.Argument(help="A .tflite file, a .safetensors or .pth checkpoint, or everyday.")]
+Artefact = Annotated[
+    str, typer.Argument(help="A .tflite, a .mlpackage, a .safetensors or .pth checkpoint, or everyday.")
+]
 Labels = Annotated[
     Path | None, typer.Option("--labels", help="Text file, one label a line, for files that carry none.")
 ]

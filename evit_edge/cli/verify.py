@@ -18,7 +18,7 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
 
 def verify(
     artefact: Annotated[
-        Path, typer.Argument(help="A .tflite file with its NAME.json and NAME.golden.npz beside it.")
+        Path, typer.Argument(help="A .tflite or .mlpackage with its manifest and golden vectors beside it.")
     ],
     weights: Annotated[
         str | None,

@@ -25,13 +25,13 @@ def open_runner(
     """Load an artefact or a checkpoint.
 
     Args:
-        path: A ``.tflite``, or a ``.safetensors`` or ``.pth`` checkpoint (torch is needed for those), or
-            ``everyday`` or ``hf:OWNER/NAME``.
+        path: A ``.tflite``; a ``.mlpackage``, which is evaluated without Apple's software; or a ``.safetensors``
+            or ``.pth`` checkpoint, ``everyday`` or ``hf:OWNER/NAME``. All but the first need torch.
         threads: Threads of the engine, at least 1.
         labels: One name per class, in place of the file's.
         input_range: What a third party's float input expects of a pixel; read off TFLite Metadata if not given,
             else -1..1.
-        preprocessing: The resize and crop rule of a ``.tflite``, in place of the file's.
+        preprocessing: The resize and crop rule of an artefact, in place of the file's.
 
     Raises:
         ArtefactError: The file is missing, corrupt, of another kind, or no image classifier.
@@ -50,8 +50,16 @@ def open_runner(
             raise RequestError(f"{path} is a checkpoint and states its own input; drop the input options")
         return TorchRunner.open(Path(path), threads=threads, labels=labels)
     file = Path(path)
+    if is_package(file):
+        require("torch", extra="convert")
+        require("coremltools", extra="convert")
+        from evit_edge.runtime.coreml import CoreMLRunner
+
+        if input_range is not None:
+            raise RequestError(f"{path} states what it expects of a pixel; drop the input range")
+        return CoreMLRunner.open(file, threads=threads, labels=labels, preprocessing=preprocessing)
     if file.suffix != ".tflite" and file.exists():
-        accepted = ", ".join((".tflite", *CHECKPOINT_SUFFIXES))
+        accepted = ", ".join((".tflite", ".mlpackage", *CHECKPOINT_SUFFIXES))
         raise ArtefactError(f"{path} is of no known kind; {accepted} are accepted")
     return TfliteRunner(file, threads=threads, labels=labels, input_range=input_range, preprocessing=preprocessing)
 
@@ -60,6 +68,11 @@ def is_checkpoint(path: str | Path) -> bool:
     """Whether the name is one of weights rather than of an artefact."""
     text = str(path)
     return text == "everyday" or text.startswith("hf:") or Path(text).suffix in CHECKPOINT_SUFFIXES
+
+
+def is_package(path: str | Path) -> bool:
+    """Whether the name is one of a Core ML package."""
+    return Path(path).suffix == ".mlpackage"
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evit_edge.files import sha256_of
+from evit_edge.files import sha256_of, size_of
 from evit_edge.manifest import Manifest
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.runtime.engines import delegate_partitions
@@ -24,7 +24,7 @@ def structure_gates(file: TfliteFile, info: ModelInfo, manifest: Manifest) -> li
     labels = len(info.labels or ())
     return [
         same_sha256("sha256", sha256_of(artefact), stated.sha256),
-        _equal("size", f"{artefact.stat().st_size} bytes", f"{stated.size_bytes} bytes"),
+        _equal("size", f"{size_of(artefact)} bytes", f"{stated.size_bytes} bytes"),
         _equal("input", _shown(info.input), _shown(stated.input)),
         _equal("output", _shown(info.output), _shown(stated.output)),
         _equal("output kind", info.output_kind.value, stated.output_kind.value),

@@ -36,8 +36,8 @@ class VerifyRequest:
 
     Attributes:
         artefact: The file.
-        manifest: Its description; read from NAME.json beside it if not given.
-        golden: Its golden vectors; read from NAME.golden.npz beside it if not given.
+        manifest: Its description; read from beside it if not given.
+        golden: Its golden vectors; read from beside it if not given.
         weights: The checkpoint that it was made from, for agreement on photos.
         data: Folders of photos, searched to any depth; labels are not needed.
         samples: Photos to take at most; all if not given.

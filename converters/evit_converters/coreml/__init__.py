@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from evit_converters.coreml.advice import Advice, Concern, advise
     from evit_converters.coreml.exporter import export
     from evit_converters.coreml.interface import Interface, OutputKind
-    from evit_converters.coreml.modes import ComputePrecision, DeploymentTarget, Quantization, lowest_target
+    from evit_converters.coreml.modes import (
+        ComputePrecision,
+        DeploymentTarget,
+        Quantization,
+        check_target,
+        lowest_target,
+    )
     from evit_converters.coreml.package import save
     from evit_converters.coreml.program import Program
     from evit_converters.coreml.quantization import activation_names, quantize
@@ -29,6 +35,7 @@ __all__ = [
     "Quantization",
     "activation_names",
     "advise",
+    "check_target",
     "export",
     "lowest_target",
     "quantize",
@@ -46,6 +53,7 @@ _HOMES = {
     "Quantization": "modes",
     "activation_names": "quantization",
     "advise": "advice",
+    "check_target": "modes",
     "export": "exporter",
     "lowest_target": "modes",
     "quantize": "quantization",
