@@ -144,7 +144,7 @@ def test_an_honest_package_passes_far_from_every_limit(fp16_package, proved):
         "labels of the metadata",
         "specification",
         "output kind",
-        "weights",
+        "stored weights",
         "converted form",
         "graph",
         "rounding",
@@ -290,7 +290,7 @@ def test_a_wrong_weight_is_named(fp16_package, proved, tmp_path, fault, weight, 
     package = Edited(fp16_package, tmp_path / "faulty.mlpackage")
     fault(package)
     report = proved(package.save())
-    found = failed(report)["weights"]
+    found = failed(report)["stored weights"]
     assert found.startswith(f"1 of {len(package.of_type('conv')) * 2 + 5}: ")
     assert f"_{weight}" in found
     assert re.search(diagnosis, found)
@@ -343,7 +343,7 @@ def test_the_first_wrong_operation_is_named(fp16_package, proved, tmp_path, faul
     package = Edited(fp16_package, tmp_path / "faulty.mlpackage")
     fault(package)
     found = failed(proved(package.save()))
-    assert "weights" not in found
+    assert "stored weights" not in found
     assert "graph" in found
     assert found["first wrong operation"].startswith(operation)
 

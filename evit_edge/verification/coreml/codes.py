@@ -111,7 +111,9 @@ class _Reader:
         self.book.read += 1
         step, zero = self._steps.get(value, (1.0, 0.0))
         if value not in self._steps or self._number(operation, "zero_point", 0.0) != zero:
-            self.book.faults.append(f"{title(operation)} reads {value} with another zero point than it was written with")
+            self.book.faults.append(
+                f"{title(operation)} reads {value} with another zero point than it was written with"
+            )
         self.book.gains[operation.outputs[0].name] = self._number(operation, "scale", 1.0) / step
 
     def _move(self, operation: Operation, computed: Sequence[str]) -> None:

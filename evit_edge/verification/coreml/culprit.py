@@ -89,7 +89,9 @@ def first_jump(
     return None
 
 
-def relative_errors(computed: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> dict[str, tuple[float, str]]:
+def relative_errors(
+    computed: Mapping[str, Tensor], reference: Mapping[str, Tensor]
+) -> dict[str, tuple[float, str]]:
     """Error of each value against the same program's in another precision."""
     return {name: (distance(value, reference[name]), "") for name, value in computed.items() if name in reference}
 

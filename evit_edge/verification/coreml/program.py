@@ -9,6 +9,8 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from evit_edge.errors import ArtefactError
 from evit_edge.runtime.coreml.elements import Element
@@ -100,37 +102,37 @@ class ProgramView:
     def _prepared_by(self, operation: Operation, last: Prepared) -> Prepared | None:
         if operation.type not in _PREPARING or len(operation.outputs) != 1:
             return None
-        name = operation.outputs[0].name
+        name, first = operation.outputs[0].name, operation.inputs.get("x") == (last.value,)
         if operation.type in ("cast", "identity"):
             return Prepared(name, last.scale, last.bias)
-        operand = self._colour_operand(operation, last.value)
-        if operand is None:
+        found = self.colour_constant(operation)
+        if found is None or not (first or operation.type in ("mul", "add")):
             return None
-        match operation.type:
-            case "mul":
-                return Prepared(name, last.scale * operand, last.bias * operand)
-            case "real_div" if operation.inputs.get("x") == (last.value,):
-                return Prepared(name, last.scale / operand, last.bias / operand)
-            case "add":
-                return Prepared(name, last.scale, last.bias + operand)
-            case "sub" if operation.inputs.get("x") == (last.value,):
-                return Prepared(name, last.scale, last.bias - operand)
-        return None
+        if operation.type in ("mul", "real_div"):
+            factor = found[1] if operation.type == "mul" else 1 / found[1]
+            return Prepared(name, last.scale * factor, last.bias * factor)
+        return Prepared(name, last.scale, last.bias + (found[1] if operation.type == "add" else -found[1]))
 
-    def _colour_operand(self, operation: Operation, value: str) -> npt.NDArray[np.float64] | None:
-        """The other operand, where it is a constant for each colour or one for all; float64 (3,)."""
-        others = [operation.inputs.get(key, ()) for key in ("x", "y")]
-        bound = [binding for bindings in others for binding in bindings if binding != value]
-        if len(bound) != 1:
+    def colour_constant(self, operation: Operation) -> tuple[str, npt.NDArray[np.float64]] | None:
+        """The operand that is one number for each colour or one for all: its name (or none) and float64 (3,)."""
+        bound = [binding for key in ("x", "y") for binding in operation.inputs.get(key, ())]
+        known = [binding for binding in bound if isinstance(binding, Literal) or binding in self.literals]
+        if len(bound) != 2 or len(known) != 1:
             return None
-        literal = bound[0] if isinstance(bound[0], Literal) else self.literals.get(bound[0])
-        if literal is None or literal.array is None or not isinstance(literal.type, TensorType):
+        literal = known[0] if isinstance(known[0], Literal) else self.literals[known[0]]
+        values = literal.array
+        if values is None or not isinstance(literal.type, TensorType) or not literal.type.element.is_float:
             return None
-        if not literal.type.element.is_float or tuple(n for n in literal.array.shape if n != 1) not in ((), (3,)):
+        if values.size != 1 and (values.size != 3 or values.shape[-3:] != (3, 1, 1)):
             return None
-        if literal.array.size == 3 and literal.array.shape[-3:] != (3, 1, 1):
-            return None
-        return np.array(np.broadcast_to(literal.array.astype(np.float64).reshape(-1), 3))
+        name = known[0] if isinstance(known[0], str) else ""
+        return name, np.array(np.broadcast_to(values.astype(np.float64).reshape(-1), 3))
+
+    def as_constant(self, name: str, values: npt.NDArray[np.float64]) -> Tensor:
+        """Numbers for each colour in the shape of a constant; one of no axes takes the first."""
+        array = self.literals[name].array
+        shape = () if array is None else array.shape
+        return torch.from_numpy(np.resize(values, shape)) if shape else torch.tensor(values[0])
 
     @cached_property
     def scores(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from evit_edge.runtime.coreml.package import Package, read_package
+from evit_edge.runtime.coreml.runner import REMARK, RUNTIME
 from evit_edge.tensors import UInt8Images
 from evit_edge.verification.coreml.answer_gates import (
     activation_gate,
@@ -23,9 +24,6 @@ from evit_edge.verification.coreml.network import Network
 from evit_edge.verification.coreml.ranges import range_gates
 from evit_edge.verification.coreml.tracing import culprit_gate
 from evit_edge.verification.gates import Gate, GateStatus, VerificationReport
-
-REMARK = "evaluated by the reference evaluator, not on Apple hardware"
-RUNTIME = "coreml-reference"
 
 
 def prove(
@@ -55,7 +53,7 @@ def prove(
         RequestError: The images do not fit.
     """
     opened = package if isinstance(package, Package) else read_package(package)
-    case = Case(opened, network, images)
+    case = Case(opened, images, network)
     accepted, said = limits or Limits(), claims or Claims()
     gates = interface_gates(case.view, network.image_size, case.normalization, said)
     if any(gate.name == INPUT_SIZE and gate.status is GateStatus.FAILED for gate in gates):

@@ -80,7 +80,9 @@ def _clipping_gate(case: Case, quantized: list[Codes], limits: Limits) -> Gate:
             count[0] += float(((value < codes.low - half) | (value > codes.high + half)).sum())
             count[1] += value.numel()
 
-    Evaluator(case.float_package, Precision.FLOAT32, weights=case.replacements).run(case.images[:_PICTURES], observe)
+    Evaluator(case.float_package, Precision.FLOAT32, weights=case.replacements).run(
+        case.images[:_PICTURES], observe
+    )
     parts = [bad / max(1.0, seen) for bad, seen in (outside[c.operation.outputs[0].name] for c in quantized)]
     part = max(parts)
     worst = quantized[parts.index(part)]

@@ -68,7 +68,11 @@ class Layer:
         column = gain.reshape(-1, *[1] * (self.weight.value.dim() - 1))
         told = f" with {origin} folded in" if origin else ""
         return Layer(
-            Expected(self.weight.value * column, self.weight.origin + told, _FOLDING * (self.weight.value * column).abs()),
+            Expected(
+                self.weight.value * column,
+                self.weight.origin + told,
+                _FOLDING * (self.weight.value * column).abs(),
+            ),
             Expected(
                 self.bias.value * gain + shift,
                 self.bias.origin + told,
@@ -224,7 +228,9 @@ class SourceGraph:
             return None
         if isinstance(other, Tensor) and other.numel() not in (1, width):
             return None
-        told = next((self.origin(a) for a in operands if isinstance(a, fx.Node) and self.constant(a) is not None), "")
+        told = next(
+            (self.origin(a) for a in operands if isinstance(a, fx.Node) and self.constant(a) is not None), ""
+        )
         match node.target:
             case _aten.mul.Tensor | _aten.mul.Scalar:
                 return other, 0.0, told
