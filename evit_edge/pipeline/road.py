@@ -42,7 +42,8 @@ def convert(request: ConvertRequest, tell: Callable[[Progress], None]) -> Conver
         manifest = describe(request, checkpoint, artefact, built)
         with journal.stage(Stage.VERIFY):
             write_golden(golden_path(artefact), golden(checkpoint))
-            report = verify(VerifyRequest(artefact, manifest=manifest))
+            spans = None if built.calibrated is None else built.calibrated.spans
+            report = verify(VerifyRequest(artefact, manifest=manifest, checkpoint=checkpoint, ranges=spans))
             report.raise_if_failed()
         with journal.stage(Stage.WRITE):
             manifest = replace(manifest, parity=report.figures)

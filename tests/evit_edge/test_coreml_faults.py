@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 import shutil
 import struct
@@ -140,9 +141,10 @@ def test_an_honest_package_passes_far_from_every_limit(fp16_package, proved):
         "scale",
         "bias",
         "labels",
+        "labels of the metadata",
         "specification",
         "output kind",
-        "weights",
+        "stored weights",
         "converted form",
         "graph",
         "rounding",
@@ -176,10 +178,13 @@ def wrong_scale(package: Edited) -> None:
 
 
 def shuffled_labels(package: Edited) -> None:
-    for operation in package.of_type("const"):
-        names = operation.attributes["val"].immediateValue.tensor.strings.values
-        if sorted(names) == sorted(LABELS):
-            names[:] = ["cat", "cup", *LABELS[2:]]
+    entries = package.of_type("classify")[0].inputs["classes"].arguments[0].value.immediateValue.list.values
+    for entry, label in zip(entries, ("cat", "cup", *LABELS[2:]), strict=True):
+        entry.immediateValue.tensor.strings.values[0] = label
+
+
+def shuffled_metadata(package: Edited) -> None:
+    package.spec.description.metadata.userDefined["labels"] = json.dumps(LABELS[::-1])
 
 
 def raised_specification(package: Edited) -> None:
@@ -204,6 +209,8 @@ def removed_softmax(package: Edited) -> None:
         pytest.param(wrong_image_bias, "bias", "-2.007699", id="bias of green off"),
         pytest.param(wrong_scale, "scale", "0.003921569", id="scale of an unnormalised image"),
         pytest.param(shuffled_labels, "labels", "another order; the first at class 0: 'cat' instead", id="labels"),
+        pytest.param(shuffled_metadata, "labels of the metadata", "the first at class 0: 'camera'", id="metadata"),
+        pytest.param(other_size, "input size", "127x128", id="size"),
         pytest.param(raised_specification, "specification", "8 with operations of iOS15", id="specification"),
         pytest.param(removed_softmax, "output kind", "logits .* the softmax is missing", id="softmax removed"),
     ],
@@ -271,9 +278,9 @@ def not_a_number(package: Edited) -> None:
         pytest.param(flipped_lowest_bit, "layers_4_weight", "1 of 288 elements differ", id="lowest bit flipped"),
         pytest.param(wrong_bias, "layers_8_expand_bias", "it is the source's plus 0.25", id="bias shifted"),
         pytest.param(one_bias, "layers_8_expand_bias", r"1 of 32 elements differ, the first at \(7,\)", id="one bias"),
-        pytest.param(corrupt_attention_bias, "layers_9_heads_1_bias", "1 of 49 elements differ", id="attention bias"),
+        pytest.param(corrupt_attention_bias, "layers_9_heads_1_bias", r"1 of 2401 elements differ, the first at \(0, 0, 3, 5\)", id="attention bias"),
         pytest.param(scaled_weight, "layers_9_proj_weight", "the source's times 1.12", id="weight scaled"),
-        pytest.param(scaled_channel, "layers_8_expand_weight", "channel 17 of 32 is the source's times 1.5", id="row"),
+        pytest.param(scaled_channel, "layers_8_expand_weight", r"channel 17 of 32 is the source's times 1\.(5|49)", id="row"),
         pytest.param(transposed_square, "layers_9_proj_weight", "the source's transposed", id="square transposed"),
         pytest.param(swapped_colours, "layers_0_weight", "R and B are swapped", id="weights of red and blue"),
         pytest.param(not_a_number, "layers_9_proj_weight", "NaN or infinity", id="not a number"),
@@ -283,7 +290,7 @@ def test_a_wrong_weight_is_named(fp16_package, proved, tmp_path, fault, weight, 
     package = Edited(fp16_package, tmp_path / "faulty.mlpackage")
     fault(package)
     report = proved(package.save())
-    found = failed(report)["weights"]
+    found = failed(report)["stored weights"]
     assert found.startswith(f"1 of {len(package.of_type('conv')) * 2 + 5}: ")
     assert f"_{weight}" in found
     assert re.search(diagnosis, found)
@@ -336,7 +343,7 @@ def test_the_first_wrong_operation_is_named(fp16_package, proved, tmp_path, faul
     package = Edited(fp16_package, tmp_path / "faulty.mlpackage")
     fault(package)
     found = failed(proved(package.save()))
-    assert "weights" not in found
+    assert "stored weights" not in found
     assert "graph" in found
     assert found["first wrong operation"].startswith(operation)
 

@@ -35,7 +35,9 @@ def export(
 
     Returns:
         A program whose input is an RGB image named ``image``. It normalises in float32 and answers with the
-        label and probabilities (or logits). Constants are named after the module's parameters and buffers.
+        label and probabilities (or logits). A parameter or buffer ``a.b`` is the constant ``p_module_a_b`` or
+        ``b_module_a_b``, with ``_to_fp16`` behind it in float16; where coremltools folds BatchNorm into a weight,
+        ``const_N``, the same N in both precisions.
 
     Raises:
         ModuleError: The module is in training mode, holds NaN or infinity, cannot run the image, or its classes

@@ -13,11 +13,16 @@ if TYPE_CHECKING:
     from evit_edge.verification.coreml.interface import Claims
     from evit_edge.verification.coreml.limits import Limits
     from evit_edge.verification.coreml.network import Network
-    from evit_edge.verification.coreml.proof import REMARK, prove
+    from evit_edge.verification.coreml.proof import prove
 
-__all__ = ["REMARK", "Claims", "Limits", "Network", "prove"]
+__all__ = ["Claims", "Limits", "Network", "prove"]
 
-_HOMES = {"REMARK": "proof", "Claims": "interface", "Limits": "limits", "Network": "network", "prove": "proof"}
+_HOMES = {
+    "Claims": "interface",
+    "Limits": "limits",
+    "Network": "network",
+    "prove": "proof",
+}
 
 
 def __getattr__(name: str) -> Any:

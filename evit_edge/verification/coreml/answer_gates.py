@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from evit_edge.tensors import OutputKind
-from evit_edge.verification.coreml.case import Case
+from evit_edge.verification.coreml.answers import Extremes
+from evit_edge.verification.coreml.case import Answered, Case
 from evit_edge.verification.coreml.interface import Claims
 from evit_edge.verification.coreml.limits import Limits
 from evit_edge.verification.coreml.program import FLOAT16_MAX
@@ -13,10 +14,11 @@ from evit_edge.verification.gates import Gate
 from evit_edge.verification.parity import measure_parity
 
 FORM, GRAPH, ROUNDING, COMPRESSION = "converted form", "graph", "rounding", "compression"
+STORED, ACTIVATIONS = "stored weights", "activations"
 _SHOWN = 3
 
 
-def kind_gate(case: Case, claims: Claims) -> Gate:
+def kind_gate(case: Answered, claims: Claims) -> Gate:
     """Probabilities or logits: is the softmax there?"""
     found, stated = case.output_kind, claims.output_kind
     if stated is None:
@@ -35,17 +37,19 @@ def weight_gate(case: Case) -> Gate:
     if not wrong:
         worst = max((entry.excess for entry in case.compared), default=0.0)
         measured = f"all {len(case.compared)}; the largest error is {worst:.3f} of what its encoding allows"
-        return Gate.check("weights", bool(case.compared), measured, required)
+        return Gate.check(STORED, bool(case.compared), measured, required)
     more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
     told = "; ".join(map(str, wrong[:_SHOWN]))
-    return Gate.check("weights", False, f"{len(wrong)} of {len(case.compared)}: {told}{more}", required)
+    return Gate.check(STORED, False, f"{len(wrong)} of {len(case.compared)}: {told}{more}", required)
 
 
 def form_gate(case: Case, limits: Limits) -> list[Gate]:
     """The form that was converted computes the network's function."""
     if case.network.form is None:
         return []
-    return [_against_float32(FORM, case.form_error, case, limits, "the converted form in float64 against the network")]
+    return [
+        _against_float32(FORM, case.form_error, case, limits, "the converted form in float64 against the network")
+    ]
 
 
 def graph_gate(case: Case, limits: Limits) -> Gate:
@@ -73,13 +77,24 @@ def rounding_gate(case: Case, limits: Limits) -> Gate:
 def activation_gate(case: Case) -> Gate:
     """No value overflows float16."""
     required = f"below {FLOAT16_MAX:g}, the end of float16"
-    extremes, broken = case.exact.extremes, case.declared.extremes.broken_at
     if not case.view.is_float16:
-        return Gate.skip("activations", "the values are float32", required)
+        return Gate.skip(ACTIVATIONS, "the values are float32", required)
+    return _within_float16(case.exact.extremes, case.declared.extremes.broken_at, required)
+
+
+def _within_float16(extremes: Extremes, broken: str, required: str) -> Gate:
     told = f"at most {extremes.largest:.4g}, in {extremes.largest_at}"
     if broken:
         told += f"; NaN or infinity in the declared precision, first in {broken}"
-    return Gate.check("activations", not extremes.overflows and not broken, told, required)
+    return Gate.check(ACTIVATIONS, not extremes.overflows and not broken, told, required)
+
+
+def value_gate(answered: Answered) -> Gate:
+    """No value of a package overflows float16, by its own weights alone."""
+    required = f"below {FLOAT16_MAX:g}, the end of float16"
+    if not answered.view.is_float16:
+        return Gate.skip(ACTIVATIONS, "the values are float32", required)
+    return _within_float16(answered.unrounded.extremes, answered.declared.extremes.broken_at, required)
 
 
 def compression_gate(case: Case, limits: Limits) -> Gate:

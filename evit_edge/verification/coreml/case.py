@@ -26,26 +26,16 @@ _ONE = 1e-2
 
 
 @dataclass(frozen=True)
-class Case:
-    """A package and the network that it was made from.
+class Answered:
+    """A package, and what it answers to some pictures.
 
     Attributes:
         package: As read.
-        network: The source.
-        images: RGB uint8 (N, S, S, 3) on which both answer.
+        images: RGB uint8 (N, S, S, 3).
     """
 
     package: Package
-    network: Network
     images: UInt8Images = field(repr=False)
-
-    def __post_init__(self) -> None:
-        """The pictures are of the source's size."""
-        side = self.network.image_size
-        if self.images.dtype != np.uint8 or self.images.shape[1:] != (side, side, 3) or not len(self.images):
-            raise RequestError(
-                f"images of {self.images.dtype} {self.images.shape} given; uint8 (N, {side}, {side}, 3) is needed"
-            )
 
     @cached_property
     def view(self) -> ProgramView:
@@ -58,28 +48,74 @@ class Case:
         return tuple(decoded_weights(self.package))
 
     @cached_property
-    def compared(self) -> list[Comparison]:
-        """Its weights beside the source's."""
-        step = self.normalization.found(self.view)
-        factor = torch.from_numpy(self.normalization.remaining(step))
-        return compare_weights(self.view, self.weights, self.network, factor)
-
-    @cached_property
-    def replacements(self) -> dict[str, Tensor]:
-        """The source's weights and numbers by the program's names, float64."""
-        bias = self.normalization.exact_bias(self.view)
-        return {**bias, **exact_scalars(self.view, self.network), **source_values(self.compared)}
-
-    @cached_property
     def is_compressed(self) -> bool:
         """Whether weights are stored in fewer bits, or values quantized on the way."""
         raw = all(weight.encoding in (Encoding.RAW, Encoding.CAST) for weight in self.weights)
         return not raw or any(operation.type == "quantize" for operation in self.package.function.operations)
 
     @cached_property
+    def declared(self) -> Answers:
+        """The package as it is."""
+        return ask(self.package, self.images, Precision.DECLARED)
+
+    @cached_property
+    def unrounded(self) -> Answers:
+        """The package with its own weights, in float64: what its file says exactly."""
+        return ask(self.package, self.images, Precision.FLOAT64)
+
+    @cached_property
+    def output_kind(self) -> OutputKind:
+        """What the scores are: probabilities are not negative and have the sum 1."""
+        scores = self.declared.scores
+        sums = bool(((scores.sum(dim=1) - 1).abs() <= _ONE).all())
+        return OutputKind.PROBABILITIES if sums and float(scores.min()) >= 0 else OutputKind.LOGITS
+
+    def logits(self, answers: Answers) -> Tensor:
+        """Logits of a program, centred, whichever it gives."""
+        if self.output_kind is OutputKind.PROBABILITIES and self.view.softmax is None:
+            return centred(answers.scores.clamp_min(torch.finfo(torch.float64).tiny).log())
+        return centred(answers.logits)
+
+
+@dataclass(frozen=True)
+class Case(Answered):
+    """A package and the network that it was made from; both answer to the same pictures.
+
+    Attributes:
+        network: The source.
+    """
+
+    network: Network
+
+    def __post_init__(self) -> None:
+        """The pictures are of the source's size."""
+        side = self.network.image_size
+        if self.images.dtype != np.uint8 or self.images.shape[1:] != (side, side, 3) or not len(self.images):
+            raise RequestError(
+                f"images of {self.images.dtype} {self.images.shape} given; uint8 (N, {side}, {side}, 3) is needed"
+            )
+
+    @cached_property
+    def compared(self) -> list[Comparison]:
+        """Its weights beside the source's."""
+        return compare_weights(self.float_view, self.weights, self.network, self.normalization)
+
+    @cached_property
+    def replacements(self) -> dict[str, Tensor]:
+        """The source's weights and numbers by the program's names, float64."""
+        view, normalization = self.float_view, self.normalization
+        scalars = exact_scalars(view, self.network, normalization.preparing(view))
+        return {**normalization.exact(view), **scalars, **source_values(self.compared)}
+
+    @cached_property
     def float_package(self) -> Package:
         """The package without quantization of activations."""
         return without_activation_quantization(self.package)
+
+    @cached_property
+    def float_view(self) -> ProgramView:
+        """The program without quantization of activations."""
+        return ProgramView(self.float_package)
 
     @cached_property
     def truth(self) -> Tensor:
@@ -98,11 +134,6 @@ class Case:
         return self.distance(logits), how
 
     @cached_property
-    def declared(self) -> Answers:
-        """The package as it is."""
-        return ask(self.package, self.images, Precision.DECLARED)
-
-    @cached_property
     def uncompressed(self) -> Answers:
         """The package in its declared precision, with the source's weights in place of compressed ones."""
         return ask(self.float_package, self.images, Precision.DECLARED, self.replacements)
@@ -111,13 +142,6 @@ class Case:
     def exact(self) -> Answers:
         """The package's program in float64, with the source's weights."""
         return ask(self.float_package, self.images, Precision.FLOAT64, self.replacements)
-
-    @cached_property
-    def output_kind(self) -> OutputKind:
-        """What the scores are: probabilities are not negative and have the sum 1."""
-        scores = self.declared.scores
-        sums = bool(((scores.sum(dim=1) - 1).abs() <= _ONE).all())
-        return OutputKind.PROBABILITIES if sums and float(scores.min()) >= 0 else OutputKind.LOGITS
 
     @cached_property
     def normalization(self) -> Normalization:
@@ -163,12 +187,6 @@ class Case:
             "largest_activation": self.exact.extremes.largest,
         }
         return {name: value for name, value in found.items() if math.isfinite(value)}
-
-    def logits(self, answers: Answers) -> Tensor:
-        """Logits of a program, centred, whichever it gives."""
-        if self.output_kind is OutputKind.PROBABILITIES and self.view.softmax is None:
-            return centred(answers.scores.clamp_min(torch.finfo(torch.float64).tiny).log())
-        return centred(answers.logits)
 
     def distance(self, logits: Tensor) -> float:
         """Norm of the error over norm of torch's float64 logits, both centred; infinity where one is not finite."""

@@ -57,7 +57,7 @@ def first_wrong(
         reference: Its values for the same image, float64.
     """
     known = _Known(reference)
-    named = {name: known.named(value, graph.reference_names(name, reference)) for name, value in computed.items()}
+    named = {name: known.named(value, *graph.reference_names(name, reference)) for name, value in computed.items()}
     errors = dict(named)
     for name, value in computed.items():
         if not named[name][0] <= _SAME and (same := known.same(value)):
@@ -89,7 +89,9 @@ def first_jump(
     return None
 
 
-def relative_errors(computed: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> dict[str, tuple[float, str]]:
+def relative_errors(
+    computed: Mapping[str, Tensor], reference: Mapping[str, Tensor]
+) -> dict[str, tuple[float, str]]:
     """Error of each value against the same program's in another precision."""
     return {name: (distance(value, reference[name]), "") for name, value in computed.items() if name in reference}
 
@@ -111,10 +113,18 @@ class _Known:
         for name, value in reference.items():
             self._by_size.setdefault(value.numel(), []).append(name)
 
-    def named(self, value: Tensor, names: list[str]) -> tuple[float, str]:
-        """Error against the best of the named nodes of its size, and which; NaN where there is none."""
-        fitting = (name for name in names if self._reference[name].numel() == value.numel())
-        return min(((distance(value, self._reference[name]), name) for name in fitting), default=(math.nan, ""))
+    def named(self, value: Tensor, names: list[str], maybe: list[str]) -> tuple[float, str]:
+        """Error against the node of the name, and which; NaN where there is none of that name and size.
+
+        A node that the value may be named after counts only if it is equal.
+        """
+        errors = [(self._distance(value, name), name) for name in names]
+        errors += [pair for name in maybe if (pair := (self._distance(value, name), name))[0] <= _SAME]
+        return min((pair for pair in errors if not math.isnan(pair[0])), default=(math.nan, ""))
+
+    def _distance(self, value: Tensor, name: str) -> float:
+        reference = self._reference[name]
+        return distance(value, reference) if reference.numel() == value.numel() else math.nan
 
     def same(self, value: Tensor) -> str:
         """A node with the same values in the same order; empty where there is none."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from evit_edge.runtime.coreml.interface import ColorOrder
+from evit_edge.runtime.coreml.package import Package
 from evit_edge.tensors import OutputKind
 from evit_edge.verification.coreml.program import Prepared, ProgramView
 from evit_edge.verification.gates import Gate
 
+INPUT_SIZE = "input size"
 _ROUNDING = 4 * 2.0**-24
 """A few roundings of float32, in which coremltools keeps scale and bias."""
 _FIRST_SPECIFICATION = 9
@@ -27,11 +29,13 @@ class Claims:
 
     Attributes:
         labels: Names of the classes, in order; empty for a package without.
+        labels_of: Where they were taken from, for messages.
         output_kind: Softmax inside, or logits.
         specification_version: 6 for iOS 15 to 9 for iOS 18.
     """
 
     labels: Sequence[str] | None = None
+    labels_of: str = "source"
     output_kind: OutputKind | None = None
     specification_version: int | None = None
 
@@ -68,41 +72,58 @@ class Normalization:
         """What has to be added to a pixel that was multiplied by a scale."""
         return -255 * self.mean * scale
 
-    def exact_bias(self, view: ProgramView) -> dict[str, Tensor]:
-        """The constant that the preparation adds last, by name, as it was before it was rounded to float32."""
-        step = self.found(view)
-        operation = view.producers.get(step.value)
-        while operation is not None and operation.type in ("cast", "identity"):
-            operation = view.producers.get(str(operation.inputs["x"][0]))
-        if operation is None or operation.type != "add" or not _near(step.bias, self.bias(step.scale)):
+    def preparing(self, view: ProgramView) -> frozenset[str]:
+        """The image and what becomes of it until it is normalised, up to a factor for each colour."""
+        last = view.prepared.index(self.found(view))
+        return frozenset(step.value for step in view.prepared[: last + 1])
+
+    def exact(self, view: ProgramView) -> dict[str, Tensor]:
+        """The constants of scale and bias, by name, as they were before they were rounded to float32.
+
+        A scale that leaves a part of the normalisation to weights stays as it is: they were made to go with it.
+        """
+        step, full = self.found(view), 1 / (255 * self.std)
+        if not _near(step.bias, self.bias(step.scale)):
             return {}
-        names = [name for key in ("x", "y") for name in operation.inputs[key] if name in view.literals]
-        shapes = [literal.array.shape for n in names if (literal := view.literals[str(n)]).array is not None]
-        if len(shapes) != 1 or np.prod(shapes[0]) != len(step.scale):
-            return {}
-        return {str(names[0]): torch.from_numpy(self.bias(step.scale).reshape(shapes[0]))}
+        exact: dict[str, Tensor] = {}
+        scale = np.ones(3)
+        for name in (taken.value for taken in view.prepared[1 : view.prepared.index(step) + 1]):
+            operation = view.producers[name]
+            found = view.colour_constant(operation)
+            if found is None or operation.type not in ("mul", "add"):
+                continue
+            constant, stored = found
+            if operation.type == "mul":
+                factor = full / scale if _near(scale * stored, full) else stored
+                scale = scale * factor
+            else:
+                factor = self.bias(scale)
+            exact[constant] = view.as_constant(constant, factor)
+        return exact
 
     def remaining(self, step: Prepared) -> npt.NDArray[np.float64]:
         """What the weights that read the image have to be multiplied by, float64 (3,)."""
         full = 1 / (255 * self.std)
-        return np.ones(3) if _near(step.scale, full) else full / float(np.float32(self.scale[0]))
+        return np.ones(3) if _near(step.scale, full) else full / step.scale
 
 
-def interface_gates(view: ProgramView, image_size: int, normalization: Normalization, claims: Claims) -> list[Gate]:
+def interface_gates(
+    view: ProgramView, image_size: int, normalization: Normalization, claims: Claims
+) -> list[Gate]:
     """All gates of the interface that need no image."""
     image, step = view.image, normalization.found(view)
     order = image.color_order
     gates = [
         Gate.check("colour order", order is ColorOrder.RGB, order.value, "RGB"),
         Gate.check(
-            "input size",
+            INPUT_SIZE,
             (image.width, image.height) == (image_size, image_size),
             f"{image.width}x{image.height}",
             f"{image_size}x{image_size}",
         ),
         *_normalization_gates(step, normalization),
     ]
-    return [*gates, _labels(view, claims), *_versions(view, claims)]
+    return [*gates, *_labels(view, claims), *_versions(view, claims)]
 
 
 def _normalization_gates(step: Prepared, normalization: Normalization) -> list[Gate]:
@@ -116,20 +137,38 @@ def _normalization_gates(step: Prepared, normalization: Normalization) -> list[G
     ]
 
 
-def _labels(view: ProgramView, claims: Claims) -> Gate:
-    found = tuple(view.package.labels or ())
+def _labels(view: ProgramView, claims: Claims) -> list[Gate]:
+    """Of the classifier, and of the metadata: an array of logits has no other place for them."""
     if claims.labels is None:
-        return Gate.skip("labels", "the source names no classes", "the source's, in its order")
-    wanted = tuple(claims.labels)
-    required = f"the source's {len(wanted)}, in its order"
+        return [Gate.skip("labels", f"the {claims.labels_of} names no classes", "the source's, in its order")]
+    wanted, carried = tuple(claims.labels), carried_labels(view.package)
+    places = {"labels": view.package.labels, "labels of the metadata": carried}
+    if claims.output_kind is OutputKind.LOGITS and view.package.labels is None:
+        places = {"labels": carried}
+    elif carried is None:
+        places.pop("labels of the metadata")
+    required = f"the {claims.labels_of}'s {len(wanted)}, in its order"
+    return [_same_labels(name, tuple(found or ()), wanted, required) for name, found in places.items()]
+
+
+def carried_labels(package: Package) -> tuple[str, ...] | None:
+    """Labels in a package's metadata; None where there are none."""
+    try:
+        labels = json.loads(package.user_defined.get("labels", "null"))
+        return tuple(str(label) for label in labels) if labels else None
+    except (ValueError, TypeError):
+        return ("no JSON list",)
+
+
+def _same_labels(name: str, found: tuple[str, ...], wanted: tuple[str, ...], required: str) -> Gate:
     if found == wanted:
-        return Gate.check("labels", True, f"{len(found)}, in order", required)
+        return Gate.check(name, True, f"{len(found)}, in order", required)
     if len(found) != len(wanted):
-        return Gate.check("labels", False, str(len(found)), required)
+        return Gate.check(name, False, str(len(found)), required)
     first = next(i for i, pair in enumerate(zip(found, wanted, strict=True)) if pair[0] != pair[1])
     order = "the same names in another order" if sorted(found) == sorted(wanted) else "other names"
     measured = f"{order}; the first at class {first}: {found[first]!r} instead of {wanted[first]!r}"
-    return Gate.check("labels", False, measured, required)
+    return Gate.check(name, False, measured, required)
 
 
 def _versions(view: ProgramView, claims: Claims) -> list[Gate]:

@@ -19,7 +19,7 @@ class Limits:
         clipped: Largest part of a quantized activation's values that may lie outside its range.
     """
 
-    graph: float = 0.1
+    graph: float = 0.01
     rounding: float = 4.0
     sqnr_db: float = 12.0
     cosine: float = 0.95

@@ -98,7 +98,9 @@ class Network:
     def _names(self) -> dict[str, Expected]:
         """torch.export's names of parameters and buffers, which coremltools keeps."""
         form = self.wide_form
-        named: list[tuple[str, str, Tensor]] = [("p", name, tensor) for name, tensor in form.named_parameters(remove_duplicate=False)]
+        named: list[tuple[str, str, Tensor]] = [
+            ("p", name, tensor) for name, tensor in form.named_parameters(remove_duplicate=False)
+        ]
         named += [("b", name, tensor) for name, tensor in form.named_buffers(remove_duplicate=False)]
         return {
             f"{kind}_{name.replace('.', '_')}": Expected(tensor.detach().double(), name)

@@ -9,10 +9,13 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from evit_edge.errors import ArtefactError
+from evit_edge.runtime.coreml.elements import Element
 from evit_edge.runtime.coreml.package import Package
-from evit_edge.runtime.coreml.program import Literal, Operation, TensorType
+from evit_edge.runtime.coreml.program import Literal, NamedType, Operation, TensorType
 
 _PREPARING = ("cast", "identity", "mul", "add", "sub", "real_div")
 _UNSCORED = ("cast", "identity", "squeeze", "expand_dims", "reshape")
@@ -99,37 +102,37 @@ class ProgramView:
     def _prepared_by(self, operation: Operation, last: Prepared) -> Prepared | None:
         if operation.type not in _PREPARING or len(operation.outputs) != 1:
             return None
-        name = operation.outputs[0].name
+        name, first = operation.outputs[0].name, operation.inputs.get("x") == (last.value,)
         if operation.type in ("cast", "identity"):
             return Prepared(name, last.scale, last.bias)
-        operand = self._colour_operand(operation, last.value)
-        if operand is None:
+        found = self.colour_constant(operation)
+        if found is None or not (first or operation.type in ("mul", "add")):
             return None
-        match operation.type:
-            case "mul":
-                return Prepared(name, last.scale * operand, last.bias * operand)
-            case "real_div" if operation.inputs.get("x") == (last.value,):
-                return Prepared(name, last.scale / operand, last.bias / operand)
-            case "add":
-                return Prepared(name, last.scale, last.bias + operand)
-            case "sub" if operation.inputs.get("x") == (last.value,):
-                return Prepared(name, last.scale, last.bias - operand)
-        return None
+        if operation.type in ("mul", "real_div"):
+            factor = found[1] if operation.type == "mul" else 1 / found[1]
+            return Prepared(name, last.scale * factor, last.bias * factor)
+        return Prepared(name, last.scale, last.bias + (found[1] if operation.type == "add" else -found[1]))
 
-    def _colour_operand(self, operation: Operation, value: str) -> npt.NDArray[np.float64] | None:
-        """The other operand, where it is a constant for each colour or one for all; float64 (3,)."""
-        others = [operation.inputs.get(key, ()) for key in ("x", "y")]
-        bound = [binding for bindings in others for binding in bindings if binding != value]
-        if len(bound) != 1:
+    def colour_constant(self, operation: Operation) -> tuple[str, npt.NDArray[np.float64]] | None:
+        """The operand that is one number for each colour or one for all: its name (or none) and float64 (3,)."""
+        bound = [binding for key in ("x", "y") for binding in operation.inputs.get(key, ())]
+        known = [binding for binding in bound if isinstance(binding, Literal) or binding in self.literals]
+        if len(bound) != 2 or len(known) != 1:
             return None
-        literal = bound[0] if isinstance(bound[0], Literal) else self.literals.get(bound[0])
-        if literal is None or literal.array is None or not isinstance(literal.type, TensorType):
+        literal = known[0] if isinstance(known[0], Literal) else self.literals[known[0]]
+        values = literal.array
+        if values is None or not isinstance(literal.type, TensorType) or not literal.type.element.is_float:
             return None
-        if not literal.type.element.is_float or tuple(n for n in literal.array.shape if n != 1) not in ((), (3,)):
+        if values.size != 1 and (values.size != 3 or values.shape[-3:] != (3, 1, 1)):
             return None
-        if literal.array.size == 3 and literal.array.shape[-3:] != (3, 1, 1):
-            return None
-        return np.array(np.broadcast_to(literal.array.astype(np.float64).reshape(-1), 3))
+        name = known[0] if isinstance(known[0], str) else ""
+        return name, np.array(np.broadcast_to(values.astype(np.float64).reshape(-1), 3))
+
+    def as_constant(self, name: str, values: npt.NDArray[np.float64]) -> Tensor:
+        """Numbers for each colour in the shape of a constant; one of no axes takes the first."""
+        array = self.literals[name].array
+        shape = () if array is None else array.shape
+        return torch.from_numpy(np.resize(values, shape)) if shape else torch.tensor(values[0])
 
     @cached_property
     def scores(self) -> str:
@@ -180,19 +183,31 @@ def without_activation_quantization(package: Package) -> Package:
     """The same program with each ``quantize`` and ``dequantize`` of computed values turned into an identity."""
     block = package.function.block
     types = {value.name: value.type for value in (*package.function.inputs, *block.inputs)}  # of computed values
+    widened: set[str] = set()  # values that were codes
     operations: list[Operation] = []
     for operation in block.operations:
-        bound = operation.inputs.get("input", ())
+        kept, bound = operation, operation.inputs.get("input", ())
         source = bound[0] if len(bound) == 1 and isinstance(bound[0], str) else ""
-        kept = operation
+        taken = {name for names in operation.inputs.values() for name in names if isinstance(name, str)}
         if operation.type in ("quantize", "dequantize") and source in types:
             made = (replace(operation.outputs[0], type=types[source]),)
             kept = replace(operation, type="identity", inputs={"x": (source,)}, outputs=made)
+        elif taken & widened:  # codes are also moved about: cut, joined, reshaped
+            kept = replace(operation, outputs=tuple(map(_widened, operation.outputs)))
+        if operation.type == "quantize" or (taken & widened and operation.type != "dequantize"):
+            widened |= {value.name for value in kept.outputs}
         if operation.type != "const" and not operation.type.startswith("constexpr_"):
             types |= {value.name: value.type for value in kept.outputs}
         operations.append(kept)
     function = replace(package.function, block=replace(block, operations=tuple(operations)))
     return replace(package, function=function)
+
+
+def _widened(value: NamedType) -> NamedType:
+    """A value that held codes of 8 bits, as float16."""
+    if not isinstance(value.type, TensorType) or value.type.element not in (Element.INT8, Element.UINT8):
+        return value
+    return replace(value, type=replace(value.type, element=Element.FLOAT16))
 
 
 def title(operation: Operation) -> str:

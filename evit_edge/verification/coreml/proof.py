@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from evit_edge.runtime.coreml.package import Package, read_package
+from evit_edge.runtime.coreml.runner import REMARK, RUNTIME
 from evit_edge.tensors import UInt8Images
 from evit_edge.verification.coreml.answer_gates import (
     activation_gate,
@@ -17,14 +18,12 @@ from evit_edge.verification.coreml.answer_gates import (
     weight_gate,
 )
 from evit_edge.verification.coreml.case import Case
-from evit_edge.verification.coreml.interface import Claims, interface_gates
+from evit_edge.verification.coreml.interface import INPUT_SIZE, Claims, interface_gates
 from evit_edge.verification.coreml.limits import Limits
 from evit_edge.verification.coreml.network import Network
 from evit_edge.verification.coreml.ranges import range_gates
 from evit_edge.verification.coreml.tracing import culprit_gate
-from evit_edge.verification.gates import GateStatus, VerificationReport
-
-REMARK = "evaluated by the reference evaluator, not on Apple hardware"
+from evit_edge.verification.gates import Gate, GateStatus, VerificationReport
 
 
 def prove(
@@ -54,9 +53,12 @@ def prove(
         RequestError: The images do not fit.
     """
     opened = package if isinstance(package, Package) else read_package(package)
-    case = Case(opened, network, images)
+    case = Case(opened, images, network)
     accepted, said = limits or Limits(), claims or Claims()
     gates = interface_gates(case.view, network.image_size, case.normalization, said)
+    if any(gate.name == INPUT_SIZE and gate.status is GateStatus.FAILED for gate in gates):
+        skipped = Gate.skip("answers", "the package takes pictures of another size", "those of the source")
+        return VerificationReport(opened.path, RUNTIME, (*gates, weight_gate(case), skipped), {}, (REMARK,))
     gates += [kind_gate(case, said), weight_gate(case), *range_gates(case, ranges, accepted)]
     answers = [*form_gate(case, accepted), graph_gate(case, accepted), rounding_gate(case, accepted)]
     if case.is_compressed:
@@ -65,4 +67,4 @@ def prove(
     failed = {gate.name for gate in answers if gate.status is GateStatus.FAILED}
     if failed:
         gates.append(culprit_gate(case, failed))
-    return VerificationReport(opened.path, "coreml-reference", tuple(gates), case.figures(), (REMARK,))
+    return VerificationReport(opened.path, RUNTIME, tuple(gates), case.figures(), (REMARK,))

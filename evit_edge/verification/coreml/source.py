@@ -68,7 +68,11 @@ class Layer:
         column = gain.reshape(-1, *[1] * (self.weight.value.dim() - 1))
         told = f" with {origin} folded in" if origin else ""
         return Layer(
-            Expected(self.weight.value * column, self.weight.origin + told, _FOLDING * (self.weight.value * column).abs()),
+            Expected(
+                self.weight.value * column,
+                self.weight.origin + told,
+                _FOLDING * (self.weight.value * column).abs(),
+            ),
             Expected(
                 self.bias.value * gain + shift,
                 self.bias.origin + told,
@@ -124,12 +128,13 @@ class SourceGraph:
         """The node that a value or weight of a program is named after."""
         return next((self._nodes[base] for base in _bases(name) if base in self._nodes), None)
 
-    def reference_names(self, name: str, values: Mapping[str, Tensor]) -> list[str]:
-        """Names among :meth:`values` that a value of a program may go by, the likeliest first."""
+    def reference_names(self, name: str, values: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
+        """Names among :meth:`values` that a value of a program goes by, and others that it may go by."""
         base, _, rest = name.partition("_cast_fp")
         part = re.fullmatch(r"(?:16|32)_(\d+)", rest)
-        candidates = [f"{base}_{part[1]}"] if part else []
-        return [candidate for candidate in (*candidates, *_bases(name)) if candidate in values]
+        suffix = f"#{part[1]}" if part else ""
+        first, *others = [f"{candidate}{suffix}" for candidate in _bases(name)]
+        return [n for n in (first,) if n in values], [n for n in others if n in values]
 
     def constant(self, node: fx.Node | Any) -> Tensor | None:
         """The value of a node that depends on parameters alone, float64; None for one that depends on the image."""
@@ -223,7 +228,9 @@ class SourceGraph:
             return None
         if isinstance(other, Tensor) and other.numel() not in (1, width):
             return None
-        told = next((self.origin(a) for a in operands if isinstance(a, fx.Node) and self.constant(a) is not None), "")
+        told = next(
+            (self.origin(a) for a in operands if isinstance(a, fx.Node) and self.constant(a) is not None), ""
+        )
         match node.target:
             case _aten.mul.Tensor | _aten.mul.Scalar:
                 return other, 0.0, told
@@ -255,7 +262,7 @@ class SourceGraph:
 
         Returns:
             Node name to float64 (or float32) tensor, in order; parts of a node with several outputs are called
-            ``NAME_0`` and so on.
+            ``NAME#0`` and so on, the first also ``NAME``.
         """
         results: dict[fx.Node, Any] = {}
         named: dict[str, Tensor] = {}
@@ -285,7 +292,7 @@ def _rounded(value: Any, rounding: torch.dtype | None) -> Any:
 
 
 def _bases(name: str) -> list[str]:
-    """What a name may have been before coremltools appended ``_cast_fp16`` and the like, or ``_1`` against clashes."""
+    """What a name was before coremltools appended ``_cast_fp16`` and the like, and maybe ``_1`` against clashes."""
     base = re.sub(r"(_(quantized|dequantized|palettized)(_\d+)?)+$", "", name.partition("_cast_fp")[0])
     return [base, base.removesuffix("_batch_norm_1d"), re.sub(r"_\d+$", "", base)]
 
@@ -294,7 +301,7 @@ def _named(name: str, value: Any) -> dict[str, Tensor]:
     if isinstance(value, Tensor):
         return {name: value}
     if isinstance(value, (tuple, list)):
-        parts = {f"{name}_{i}": part for i, part in enumerate(value) if isinstance(part, Tensor)}
+        parts = {f"{name}#{i}": part for i, part in enumerate(value) if isinstance(part, Tensor)}
         return parts | ({name: value[0]} if value and isinstance(value[0], Tensor) else {})
     return {}
 

@@ -6,6 +6,7 @@ from evit_edge.runtime.coreml.evaluator import Precision
 from evit_edge.verification.coreml.answer_gates import COMPRESSION, FORM, GRAPH, ROUNDING
 from evit_edge.verification.coreml.answers import values
 from evit_edge.verification.coreml.case import Case
+from evit_edge.verification.coreml.codes import code_book
 from evit_edge.verification.coreml.culprit import Culprit, first_jump, first_wrong, relative_errors
 from evit_edge.verification.gates import Gate
 
@@ -30,11 +31,13 @@ def trace(case: Case, failed: set[str]) -> Culprit | None:
     exact = values(package, picture, Precision.FLOAT64, weights)
     if GRAPH in failed:
         graph = case.network.graph
-        return first_wrong(case.view, exact, graph, graph.values(case.network.normalised(picture)))
+        return first_wrong(case.float_view, exact, graph, graph.values(case.network.normalised(picture)))
     if ROUNDING in failed:
         rounded = values(package, picture, Precision.DECLARED, weights)
-        return first_jump(case.view, relative_errors(rounded, exact), floor=32 * _HALF_STEP, factor=16)
+        return first_jump(case.float_view, relative_errors(rounded, exact), floor=32 * _HALF_STEP, factor=16)
     if COMPRESSION in failed:
+        gains = code_book(case.view).gains
         stored = values(case.package, picture, Precision.DECLARED)
-        return first_jump(case.view, relative_errors(stored, exact), floor=0.1, factor=4)
+        stored = {name: value / gains.get(name, 1.0) for name, value in stored.items()}
+        return first_jump(case.float_view, relative_errors(stored, exact), floor=0.1, factor=4)
     return None

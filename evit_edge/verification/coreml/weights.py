@@ -15,6 +15,7 @@ from evit_edge.runtime.coreml.elements import Element
 from evit_edge.runtime.coreml.program import Operation
 from evit_edge.runtime.coreml.weights import DecodedWeight, Encoding
 from evit_edge.verification.coreml.diagnosis import diagnose
+from evit_edge.verification.coreml.interface import Normalization
 from evit_edge.verification.coreml.network import Network
 from evit_edge.verification.coreml.program import ProgramView, title
 from evit_edge.verification.coreml.source import Expected
@@ -24,6 +25,8 @@ _WRAPPER = re.compile(r"^([pbc])_module_")
 _ROUGH = 1 + 2.0**-9
 """Room for rounding twice, float64 to float32 to float16."""
 _LARGEST_TABLE = 256
+_SMALLEST = 2.0**-24
+"""The smallest positive float16."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Comparison:
 
 
 def compare_weights(
-    view: ProgramView, weights: Iterable[DecodedWeight], network: Network, factor: Tensor
+    view: ProgramView, weights: Iterable[DecodedWeight], network: Network, normalization: Normalization
 ) -> list[Comparison]:
     """Compare all weights of more than one element, in the program's order.
 
@@ -72,25 +75,24 @@ def compare_weights(
         view: The program.
         weights: Its weights.
         network: The source.
-        factor: For each colour, what the weights that read the image are multiplied by; float64 (3,).
+        normalization: Of the source's input.
     """
-    preparing = {step.value for step in view.prepared}
+    preparing = normalization.preparing(view)
     compared = []
     for weight in weights:
         uses = view.uses.get(weight.name, ())
         if weight.value.size < 2 or any(use.operation.outputs[0].name in preparing for use in uses):
             continue
-        compared.append(_Place(view, network, weight, factor).comparison())
+        compared.append(_Place(view, network, weight, normalization).comparison())
     return compared
 
 
-def exact_scalars(view: ProgramView, network: Network) -> dict[str, Tensor]:
+def exact_scalars(view: ProgramView, network: Network, preparing: frozenset[str]) -> dict[str, Tensor]:
     """Single numbers, such as a layer norm's epsilon, as they were before they were rounded to the program's type.
 
     A number of the source that rounds to the stored one stands for it; one that nothing rounds to stays as it is,
     and whether it is right is for the answers to tell. Whole numbers and halves are what they are.
     """
-    preparing = {step.value for step in view.prepared}
     exact: dict[str, Tensor] = {}
     for name, literal in view.literals.items():
         used = view.uses.get(name, ())
@@ -112,24 +114,28 @@ def source_values(compared: Iterable[Comparison]) -> Mapping[str, Tensor]:
 class _Place:
     """A stored weight with all that the source may have for it."""
 
-    def __init__(self, view: ProgramView, network: Network, weight: DecodedWeight, factor: Tensor) -> None:
+    def __init__(
+        self, view: ProgramView, network: Network, weight: DecodedWeight, normalization: Normalization
+    ) -> None:
         self._network = network
         self._weight = weight
-        self._view = view
-        self._factor = factor
+        self._factor = torch.from_numpy(normalization.remaining(normalization.found(view)))
+        self._preparing = normalization.preparing(view)
         self._stored = torch.from_numpy(np.array(weight.value, dtype=np.float64))
         uses = view.uses.get(weight.name, ())
         self._use = uses[0] if uses else None
+        self._is_known = False
 
     def comparison(self) -> Comparison:
         attempts = [self._against(expected) for expected in self._named()]
-        best = min(attempts, key=lambda entry: entry.excess, default=None)
-        if best is not None and best.passed:
-            return best
-        for expected in self._valued():
-            attempt = self._against(expected)
+        for attempt in attempts:  # the likeliest first: a fold that changes little leaves two that would do
             if attempt.passed:
                 return attempt
+        best = min(attempts, key=lambda entry: entry.excess, default=None)
+        if not self._is_known:  # what has a parameter's own name is compared with no other
+            for attempt in map(self._against, self._valued()):
+                if attempt.passed:
+                    return attempt
         if best is None and _is_neutral(self._stored):
             return self._result(self._stored, "nothing: zeros or ones", 0.0, 0.0, "")
         return best if best is not None else self._result(None, "", np.inf, np.inf, "")
@@ -138,6 +144,7 @@ class _Place:
         """What the source has under this name, and in the place where the operation stands."""
         base = _WRAPPER.sub(r"\1_", _SUFFIX.sub("", self._weight.name))
         found = self._fitting(self._network.by_name(base))
+        self._is_known = bool(found)
         if self._use is not None and not any(self._against(expected).passed for expected in found):
             output = self._use.operation.outputs[0].name
             found += self._fitting(self._network.by_place(output, base, self._use.parameter))
@@ -155,7 +162,7 @@ class _Place:
 
     def _reads_image(self, operation: Operation) -> bool:
         bound = operation.inputs.get("x", ())
-        return self._weight.value.ndim == 4 and bool(bound) and bound[0] in {p.value for p in self._view.prepared}
+        return self._weight.value.ndim == 4 and bool(bound) and bound[0] in self._preparing
 
     def _for_image(self, expected: Expected) -> Expected:
         """With the part of the normalisation that a colour image cannot carry."""
@@ -182,7 +189,7 @@ class _Place:
             rounding = rounding + slack.reshape(source.shape)
         table = torch.from_numpy(np.unique(self._stored.numpy()))
         if self._weight.encoding is Encoding.PALETTE and len(table) <= _LARGEST_TABLE:
-            return rounding + _to_nearest(source, table)
+            return 2 * rounding + _to_nearest(source, table)  # a source near the middle may have been rounded over
         return rounding + torch.from_numpy(np.array(np.broadcast_to(self._weight.half_step, source.shape)))
 
     def _result(self, source: Tensor | None, origin: str, error: float, excess: float, told: str) -> Comparison:
@@ -196,7 +203,10 @@ def half_spacing(source: Tensor, element: Element) -> Tensor:
     kind = np.float16 if element is Element.FLOAT16 else np.float32
     with np.errstate(over="ignore"):
         spacing = np.spacing(np.abs(source.numpy()).astype(kind)).astype(np.float64)
-    return torch.from_numpy(np.nan_to_num(spacing, nan=np.inf)) / 2 * _ROUGH
+    rounding = np.nan_to_num(spacing, nan=np.inf) / 2 * _ROUGH
+    if element is Element.FLOAT16:  # coremltools raises what would become 0 to the smallest number
+        rounding = np.where(np.abs(source.numpy()) < _SMALLEST, _SMALLEST * _ROUGH, rounding)
+    return torch.from_numpy(rounding)
 
 
 def _float_type(dtype: np.dtype[np.generic]) -> type[np.floating[Any]]:
