@@ -17,6 +17,9 @@ DESCRIPTION_KEY = "evit_edge"
 """User-defined metadata with a JSON object: ``preprocessing``, ``aliases``, ``output_kind``, ``labels``, each of
 them optional."""
 
+LABELS_KEY = "labels"
+"""User-defined metadata with a JSON array of names, for packages that are no classifiers to Core ML."""
+
 _NORMALISING = ("softmax", "sigmoid")
 _PASSING = ("cast", "identity", "reshape", "squeeze", "expand_dims", "flatten2d")
 
@@ -46,10 +49,10 @@ def read_description(package: Package) -> Description:
     """
     stated = _stated(package)
     try:
-        labels, rule, kind = (stated.get(key) for key in ("labels", "preprocessing", "output_kind"))
+        rule, kind = stated.get("preprocessing"), stated.get("output_kind")
         return Description(
             output_kind=OutputKind(kind) if kind is not None else graph_output_kind(package),
-            labels=package.labels or (tuple(str(label) for label in labels) if labels else None),
+            labels=package.labels or _listed(stated.get("labels")) or _listed(_json(package, LABELS_KEY)),
             preprocessing=None if rule is None else Preprocessing.from_json(rule),
             aliases={str(key): str(value) for key, value in (stated.get("aliases") or {}).items()},
         )
@@ -83,13 +86,21 @@ def _only(operation: Operation, key: str) -> str | None:
 
 
 def _stated(package: Package) -> dict[str, Any]:
-    content = package.user_defined.get(DESCRIPTION_KEY)
-    if content is None:
+    if DESCRIPTION_KEY not in package.user_defined:
         return {}
-    try:
-        fields = json.loads(content)
-    except (ValueError, RecursionError) as exc:
-        raise ArtefactError(f"{package.path}: its metadata {DESCRIPTION_KEY!r} is no JSON ({exc})") from exc
+    fields = _json(package, DESCRIPTION_KEY)
     if not isinstance(fields, dict):
         raise ArtefactError(f"{package.path}: its metadata {DESCRIPTION_KEY!r} is no JSON object")
     return fields
+
+
+def _json(package: Package, key: str) -> Any:
+    """What a key holds, or None where there is no such key or another's use of it."""
+    try:
+        return json.loads(package.user_defined.get(key, "null"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _listed(labels: Any) -> tuple[str, ...] | None:
+    return tuple(str(label) for label in labels) if isinstance(labels, list) and labels else None
