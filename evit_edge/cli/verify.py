@@ -31,7 +31,9 @@ def verify(
     samples: Annotated[int | None, typer.Option("--samples", min=1, help="Photos to take at most.")] = None,
     golden: Annotated[
         Path | None,
-        typer.Option("--golden", help="For a .mlpackage: new folder for pictures and answers that a phone replays."),
+        typer.Option(
+            "--golden", help="For a .mlpackage: new folder for pictures and answers that a phone replays."
+        ),
     ] = None,
     threads: Threads = 1,
     json: Json = False,

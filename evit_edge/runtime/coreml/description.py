@@ -60,6 +60,19 @@ def read_description(package: Package) -> Description:
         raise ArtefactError(f"{package.path}: its metadata {DESCRIPTION_KEY!r} cannot be read ({exc})") from exc
 
 
+def distinct_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Labels as a Core ML classifier can carry them, which keeps scores by label: each once.
+
+    ImageNet has two cranes and two maillots; the later one becomes ``crane (class 517)``.
+    """
+    seen: set[str] = set()
+    distinct = []
+    for class_id, label in enumerate(labels):
+        distinct.append(f"{label} (class {class_id})" if label in seen else label)
+        seen.add(label)
+    return tuple(distinct)
+
+
 def graph_output_kind(package: Package) -> OutputKind:
     """What the scores are by the program alone: probabilities behind a softmax or sigmoid, else logits."""
     producers = _producers(package.function)
