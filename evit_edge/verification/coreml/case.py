@@ -189,7 +189,7 @@ class Case(Answered):
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def distance(self, logits: Tensor) -> float:
-        """Norm of the error over norm of torch's float64 logits, both centred; infinity where one is not finite."""
+        """Norm of the error over norm of torch's float64 logits, centred; infinity where one is not finite."""
         if not self.fits(logits):
             return math.inf
         return float((centred(logits) - self.truth).norm() / self.truth.norm())

@@ -1,4 +1,4 @@
-"""A ``.mlpackage`` of this project against its manifest, its golden vectors and the weights that it was made from."""
+"""A ``.mlpackage`` of this project against its manifest, its golden vectors and the weights that it is of."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from evit_edge.runtime.coreml.elements import Element
 from evit_edge.runtime.coreml.program import Operation
 from evit_edge.runtime.coreml.weights import DecodedWeight, Encoding
 from evit_edge.verification.coreml.diagnosis import diagnose
+from evit_edge.verification.coreml.folding import Expected
 from evit_edge.verification.coreml.interface import Normalization
 from evit_edge.verification.coreml.network import Network
 from evit_edge.verification.coreml.program import ProgramView, title
-from evit_edge.verification.coreml.source import Expected
 
 _SUFFIX = re.compile(r"(_to_fp(16|32)|_(de)?quantized|_palettized|_sparsified|_cast_fp(16|32))+(_\d+)?$")
 _WRAPPER = re.compile(r"^([pbc])_module_")
