@@ -8,15 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evit_converters.checks import check_module, first_line
+from evit_converters.checks import check_module
 from evit_converters.coreml.interface import INPUT_NAME, LABEL_NAME, Interface, OutputKind
-from evit_converters.coreml.library import coremltools
+from evit_converters.coreml.library import coremltools, working
 from evit_converters.coreml.metadata import describe
 from evit_converters.coreml.modes import ComputePrecision, DeploymentTarget, Quantization, lowest_target
 from evit_converters.coreml.normalization import Scored, fold_into_convolution, image_scale
 from evit_converters.coreml.program import Program
 from evit_converters.errors import ExportError, ModuleError
-from evit_converters.quiet import quiet
 
 
 def export(
@@ -36,7 +35,9 @@ def export(
 
     Returns:
         A program whose input is an RGB image named ``image``. It normalises in float32 and answers with the
-        label and probabilities (or logits). Constants are named after the module's parameters and buffers.
+        label and probabilities (or logits). A parameter or buffer ``a.b`` is the constant ``p_module_a_b`` or
+        ``b_module_a_b``, with ``_to_fp16`` behind it in float16; where coremltools folds BatchNorm into a weight,
+        ``const_N``, the same N in both precisions.
 
     Raises:
         ModuleError: The module is in training mode, holds NaN or infinity, cannot run the image, or its classes
@@ -47,12 +48,13 @@ def export(
     example = torch.zeros(1, 3, interface.image_size, interface.image_size)
     check_module(module, example)
     _check_classes(module, example, interface)
-    exported = _exported(module, example, interface)
-    try:
-        with quiet():
-            model = _converted(exported, interface, precision, target)
-    except Exception as exc:  # coremltools raises ValueError, NotImplementedError, RuntimeError and KeyError alike
-        raise ExportError(f"coremltools cannot convert {type(module).__name__}: {first_line(exc)}") from exc
+    with working(ExportError, f"torch.export cannot trace {type(module).__name__}"):
+        exported = _exported(module, example, interface)
+    coremltools()
+    with working(ExportError, f"coremltools cannot convert {type(module).__name__}"):
+        model, beyond = _converted(exported, interface, precision, target)
+    if beyond and precision is ComputePrecision.FLOAT16:
+        raise ExportError(f"{beyond} holds values beyond float16's 65504; export in float32")
     quantization = Quantization.NONE if precision is ComputePrecision.FLOAT32 else Quantization.FP16
     describe(model, interface)
     return Program(interface, target, precision, quantization, model)
@@ -71,23 +73,23 @@ def _exported(module: nn.Module, example: Tensor, interface: Interface) -> Any:
     """The module as a graph of torch's basic operations, with the rest of the normalisation in its weights."""
     _, rest = image_scale(interface)
     softmax = interface.output_kind is OutputKind.PROBABILITIES
-    try:
-        with quiet(), torch.no_grad():
-            program = _decomposed(Scored(module, softmax=softmax), example)
-            if not fold_into_convolution(program, rest):
-                program = _decomposed(Scored(module, softmax=softmax, scale=rest), example)
-    except Exception as exc:  # torch.export raises what tracing raises
-        raise ExportError(f"torch.export cannot trace {type(module).__name__}: {first_line(exc)}") from exc
-    return program
+    with torch.no_grad():
+        program = _decomposed(Scored(module, softmax=softmax), example)
+        if fold_into_convolution(program, rest):
+            return program
+        return _decomposed(Scored(module, softmax=softmax, scale=rest), example)
 
 
 def _decomposed(module: nn.Module, example: Tensor) -> Any:
     return torch.export.export(module.eval(), (example,)).run_decompositions({})
 
 
-def _converted(exported: Any, interface: Interface, precision: ComputePrecision, target: DeploymentTarget) -> Any:
+def _converted(
+    exported: Any, interface: Interface, precision: ComputePrecision, target: DeploymentTarget
+) -> tuple[Any, str | None]:
+    """The model, and the name of a constant that float16 cannot hold."""
     ct = coremltools()
-    from evit_converters.coreml.passes import exact_pipeline
+    from evit_converters.coreml.passes import beyond_float16, exact_pipeline
 
     scale, _ = image_scale(interface)
     bias = [-255 * mean * scale for mean in interface.mean]
@@ -99,7 +101,7 @@ def _converted(exported: Any, interface: Interface, precision: ComputePrecision,
     if interface.labels and interface.output_kind is OutputKind.PROBABILITIES:
         classifier = ct.ClassifierConfig(list(interface.labels), predicted_feature_name=LABEL_NAME)
     name = None if classifier else interface.score_name
-    return ct.convert(
+    model = ct.convert(
         exported,
         inputs=[image],
         outputs=[ct.TensorType(name=name, dtype=cast(Any, np.float32))],
@@ -110,3 +112,4 @@ def _converted(exported: Any, interface: Interface, precision: ComputePrecision,
         pass_pipeline=exact_pipeline(),
         skip_model_load=True,
     )
+    return model, beyond_float16(model)

@@ -31,7 +31,8 @@ class Interface:
         image_size: Side of the square RGB image in pixels.
         mean: Mean of R, G and B, of values scaled to 0..1.
         std: Standard deviation of R, G and B, of values scaled to 0..1, positive.
-        labels: Names of the classes in the order of the network's output, without repetitions; or none.
+        labels: Names of the classes in the order of the network's output, or none. For probabilities no name may
+            come twice.
         output_kind: Probabilities (a dictionary by label if there are labels) or logits (an array).
         name: Name of the model.
         description: What it is for, in a sentence.
@@ -58,7 +59,7 @@ class Interface:
         if self.image_size < 1:
             raise InterfaceError(f"an image of {self.image_size} pixels given; its side must be 1 or more")
         _check_normalisation(self.mean, self.std)
-        _check_labels(self.labels)
+        _check_labels(self.labels, by_name=self.output_kind is OutputKind.PROBABILITIES)
         if reserved := sorted({LABELS_KEY, PREVIEW_KEY} & set(self.user_defined)):
             raise InterfaceError(f"user-defined metadata {reserved} given; these are written from the interface")
 
@@ -77,11 +78,11 @@ def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
         raise InterfaceError(f"mean {tuple(mean)} and std {tuple(std)} given; finite, and std positive")
 
 
-def _check_labels(labels: Sequence[str]) -> None:
+def _check_labels(labels: Sequence[str], *, by_name: bool) -> None:
     if "" in (label.strip() for label in labels):
         raise InterfaceError("an empty label given; each class needs a name")
-    if twice := [label for label, times in Counter(labels).items() if times > 1]:
+    if by_name and (twice := [label for label, times in Counter(labels).items() if times > 1]):
         raise InterfaceError(
-            f"{len(twice)} labels given more than once, the first is {twice[0]!r}; Core ML keeps the scores "
-            "by label, so each needs a name of its own"
+            f"{len(twice)} labels given more than once, the first is {twice[0]!r}; Core ML keeps probabilities "
+            "by label: give each class a name of its own, or ask for logits"
         )

@@ -37,20 +37,31 @@ def save(program: Program, path: Path) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             built = _write(program, Path(folder) / path.name)
-            if path.exists():
-                path.rename(Path(folder) / "replaced")
-            built.rename(path)
+            _put(built, path, aside=Path(folder) / "replaced")
     except OSError as exc:
         raise ModelFileError(f"cannot write {path}: {exc.strerror or exc}") from exc
 
 
+def _put(built: Path, path: Path, *, aside: Path) -> None:
+    """Move a package to its place; what stood there comes back if that fails."""
+    if path.exists():
+        path.rename(aside)
+    try:
+        built.rename(path)
+    except OSError:
+        if aside.exists():
+            aside.rename(path)
+        raise
+
+
 def _write(program: Program, folder: Path) -> Path:
     data = folder / "Data"
-    weights = data / WEIGHTS_FOLDER
-    weights.mkdir(parents=True)
+    (data / WEIGHTS_FOLDER).mkdir(parents=True)
     specification = program.model.get_spec()
     (data / MODEL_FILE).write_bytes(specification.SerializeToString(deterministic=True))
-    shutil.copyfile(Path(program.model.weights_dir) / "weight.bin", weights / "weight.bin")
+    # There is none where all weights are so small that they stand in the specification.
+    for weights in sorted(Path(program.model.weights_dir).iterdir()):
+        shutil.copyfile(weights, data / WEIGHTS_FOLDER / weights.name)
     (folder / "Manifest.json").write_text(json.dumps(_manifest(), indent=4) + "\n")
     return folder
 

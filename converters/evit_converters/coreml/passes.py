@@ -12,6 +12,7 @@ import numpy as np
 from coremltools.converters.mil.converter import mil_convert
 from coremltools.converters.mil.frontend._utils import _construct_constexpr_lut_op
 from coremltools.converters.mil.frontend.milproto import load
+from coremltools.converters.mil.mil import Builder
 from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
 from coremltools.converters.mil.mil.passes.helper import block_context_manager
 from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipeline
@@ -23,6 +24,14 @@ from evit_converters.coreml.encoding import int8_per_channel, palette
 # It turns multiply-add into batch_norm, and adds an epsilon to a variance that was exact: every value shrinks by
 # up to 5e-6 of itself.
 INEXACT_PASSES = frozenset({"common::fuse_elementwise_to_batchnorm"})
+
+# What is left to do after a change: constants that nobody reads; equal constants, operations and names.
+SWEEP = [
+    "common::dead_code_elimination",
+    "common::const_deduplication",
+    "common::remove_redundant_ops",
+    "common::dedup_op_and_var_names",
+]
 
 # Fewer elements are kept as they are: what a code saves in a small weight, its description costs.
 WEIGHT_THRESHOLD = 2048
@@ -40,6 +49,7 @@ def exact_pipeline() -> Any:
 
 def loaded(model: Any, version: int) -> Any:
     """A copy of a model's program, for a specification of at least this version."""
+    Builder.name_count.clear()  # it numbers new operations, and would go on from the last program
     specification = model.get_spec()
     return load.load(specification, max(version, specification.specificationVersion), model.weights_dir)
 
@@ -47,15 +57,14 @@ def loaded(model: Any, version: int) -> Any:
 def transformed(model: Any, *passes: AbstractGraphPass) -> Any:
     """A model with passes applied to its program; the model is left as it is.
 
-    coremltools' own way, ``_apply_graph_pass``, runs all default passes again, the inexact ones included.
+    coremltools' own way, ``_apply_graph_pass``, runs all default passes again, the inexact ones included. The
+    program went through them when it was made: here only what nobody reads any longer is swept away.
     """
     specification = model.get_spec()
     version = specification.specificationVersion
     program = loaded(model, version)
     for graph_pass in passes:
         graph_pass(program)
-    pipeline = exact_pipeline()
-    pipeline.remove_passes({"common::add_fp16_cast", "common::add_int16_cast"})
     return mil_convert(
         program,
         convert_to="mlprogram",
@@ -63,9 +72,20 @@ def transformed(model: Any, *passes: AbstractGraphPass) -> Any:
         specification_version=version,
         compute_units=model.compute_unit,
         model_description=specification.description,
-        pass_pipeline=pipeline,
+        pass_pipeline=PassPipeline(SWEEP, "sweep"),
         skip_model_load=True,
     )
+
+
+def beyond_float16(model: Any) -> str | None:
+    """Name of the first constant that does not fit float16; coremltools leaves what reads it in float32."""
+    for operation in model._mil_program.functions["main"].operations:
+        value = operation.outputs[0].val if operation.op_type == "const" else None
+        if isinstance(value, np.ndarray | np.float32) and value.dtype == np.float32:
+            size = np.abs(value)
+            if np.any(np.isfinite(size) & (size > np.finfo(np.float16).max)):
+                return str(operation.outputs[0].name)
+    return None
 
 
 class EncodeWeights(AbstractGraphPass):  # type: ignore[misc]  # coremltools has no types

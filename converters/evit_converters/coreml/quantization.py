@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from evit_converters.checks import first_line
-from evit_converters.coreml.library import coremltools
+from evit_converters.coreml.library import coremltools, working
 from evit_converters.coreml.metadata import describe
 from evit_converters.coreml.modes import DeploymentTarget, Quantization, check_target
 from evit_converters.coreml.program import Program
 from evit_converters.errors import QuantizationError
-from evit_converters.quiet import quiet
 
 FLOAT = frozenset({Quantization.NONE, Quantization.FP16})
+LARGEST_FLOAT16 = 65504.0
 PALETTE_BITS = {Quantization.PALETTE4: 4, Quantization.PALETTE6: 6}
 
 
@@ -48,11 +46,8 @@ def quantize(
         return program
     if quantization is Quantization.INT8_FULL:
         _check_ranges(activation_names(program), ranges)
-    try:
-        with quiet():
-            model = _quantized(program, quantization, ranges)
-    except Exception as exc:
-        raise QuantizationError(f"coremltools cannot quantize the program: {first_line(exc)}") from exc
+    with working(QuantizationError, "coremltools cannot quantize the program"):
+        model = _quantized(program, quantization, ranges)
     describe(model, program.interface)
     return dataclasses.replace(program, quantization=quantization, model=model)
 
@@ -63,14 +58,10 @@ def activation_names(program: Program) -> tuple[str, ...]:
     Raises:
         QuantizationError: coremltools cannot place the pairs.
     """
-    coremltools()
-    try:
-        with quiet():
-            passes, activations = _passes()
-            noted = activations.QuantizeActivations(None)
-            noted(passes.loaded(program.model, DeploymentTarget.IOS17.specification_version))
-    except Exception as exc:
-        raise QuantizationError(f"coremltools cannot place activations' codes: {first_line(exc)}") from exc
+    with working(QuantizationError, "coremltools cannot place the activations' codes"):
+        passes, activations = _passes()
+        noted = activations.QuantizeActivations(None)
+        noted(passes.loaded(program.model, DeploymentTarget.IOS17.specification_version))
     return tuple(sorted(noted.table))
 
 
@@ -120,7 +111,7 @@ def _check_ranges(expected: tuple[str, ...], ranges: Mapping[str, tuple[float, f
             "they were collected from another program: calibrate again"
         )
     for name, (low, high) in ranges.items():
-        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        if not -LARGEST_FLOAT16 <= low <= high <= LARGEST_FLOAT16:
             raise QuantizationError(
-                f"the range of {name!r} is {low} to {high}; finite, ascending bounds are needed"
+                f"the range of {name!r} is {low} to {high}; ascending bounds within float16 (65504) are needed"
             )

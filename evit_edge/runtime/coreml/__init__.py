@@ -10,11 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evit_edge.runtime.coreml.evaluator import Evaluator, Precision
+    from evit_edge.runtime.coreml.encodings import Encoding
+    from evit_edge.runtime.coreml.evaluator import Evaluator
     from evit_edge.runtime.coreml.interface import ColorOrder, ImageInput, Output, OutputType
     from evit_edge.runtime.coreml.package import Package, read_package
+    from evit_edge.runtime.coreml.precision import Precision
     from evit_edge.runtime.coreml.runner import CoreMLRunner
-    from evit_edge.runtime.coreml.weights import DecodedWeight, Encoding, decoded_weights
+    from evit_edge.runtime.coreml.weights import DecodedWeight, decoded_weights
 
 __all__ = [
     "ColorOrder",
@@ -35,13 +37,13 @@ _HOMES = {
     "ColorOrder": "interface",
     "CoreMLRunner": "runner",
     "DecodedWeight": "weights",
-    "Encoding": "weights",
+    "Encoding": "encodings",
     "Evaluator": "evaluator",
     "ImageInput": "interface",
     "Output": "interface",
     "OutputType": "interface",
     "Package": "package",
-    "Precision": "evaluator",
+    "Precision": "precision",
     "decoded_weights": "weights",
     "read_package": "package",
 }

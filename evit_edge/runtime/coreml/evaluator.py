@@ -7,7 +7,6 @@ operation gets in the way that suits it (:class:`Batching`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 
 import numpy as np
 import torch
@@ -19,45 +18,13 @@ from evit_edge.runtime.coreml.elements import Element
 from evit_edge.runtime.coreml.interface import ColorOrder, ImageInput, OutputType, classifier
 from evit_edge.runtime.coreml.ops import OPERATIONS, Argument
 from evit_edge.runtime.coreml.package import Package
-from evit_edge.runtime.coreml.program import Binding, Literal, NamedType, Operation, TensorType
-from evit_edge.runtime.coreml.weights import Constant, decode_constants, is_constant
+from evit_edge.runtime.coreml.precision import Arithmetic, Precision
+from evit_edge.runtime.coreml.program import Binding, NamedType, Operation, TensorType
+from evit_edge.runtime.coreml.weights import decode_constants, is_constant
 from evit_edge.tensors import UInt8Images
 
 Observer = Callable[[str, Tensor], None]
 """Gets each operation's outputs: name of the value, and (B, *declared shape)."""
-
-_INTEGERS = {
-    Element.BOOL: torch.bool,
-    Element.INT8: torch.int8,
-    Element.UINT8: torch.uint8,
-    Element.INT16: torch.int16,
-    Element.INT32: torch.int32,
-    Element.INT64: torch.int64,
-    Element.UINT16: torch.int32,  # torch's own unsigned types know next to no operations
-    Element.UINT32: torch.int64,
-    Element.UINT64: torch.int64,
-    Element.INT4: torch.int8,
-    Element.UINT1: torch.uint8,
-    Element.UINT2: torch.uint8,
-    Element.UINT3: torch.uint8,
-    Element.UINT4: torch.uint8,
-    Element.UINT6: torch.uint8,
-}
-
-
-class Precision(StrEnum):
-    """In what the evaluator computes.
-
-    Attributes:
-        DECLARED: float32, and each result that is declared float16 is rounded to it. Sums inside an operation stay
-            in float32; what Apple's engines do there is not documented.
-        FLOAT32: float32 throughout; nothing is rounded to float16 but what the file stores so.
-        FLOAT64: float64 throughout, likewise.
-    """
-
-    DECLARED = "declared"
-    FLOAT32 = "float32"
-    FLOAT64 = "float64"
 
 
 class Evaluator:
@@ -82,8 +49,7 @@ class Evaluator:
     ) -> None:
         self._package = package
         self._function = package.function
-        self._rounds = precision is Precision.DECLARED
-        self._dtype = torch.float64 if precision is Precision.FLOAT64 else torch.float32
+        self._arithmetic = Arithmetic(precision)
         self._constants = self._load(dict(weights or {}))
         self._steps: list[Operation] = []
         for operation in self._function.operations:
@@ -115,19 +81,16 @@ class Evaluator:
                 f"uint8 (B, {image.height}, {image.width}, 3) is accepted"
             )
         if len(images) == 0:
-            return torch.empty((0, self.num_classes), dtype=self._dtype)
+            return torch.empty((0, self.num_classes), dtype=self._arithmetic.dtype)
         pixels = torch.from_numpy(images.copy()).permute(0, 3, 1, 2)  # (B, 3, H, W)
         if image.color_order is ColorOrder.BGR:
             pixels = pixels.flip(1)
-        batch = pixels.to(self._dtype).unsqueeze(1)  # (B, 1, 3, H, W)
+        batch = pixels.to(self._arithmetic.dtype).unsqueeze(1)  # (B, 1, 3, H, W)
         single = len(images) == 1
         start = {image.name: Value(batch[0] if single else batch, batched=not single)}
         values = self._evaluate(start, {self._scores_name()}, observe, axis=True)
-        scores = values[self._scores_name()]
-        data = self._tensor(scores.data)
-        if not scores.batched and not single:  # a program that looks at no picture
-            data = data.expand(len(images), *data.shape)
-        return data.reshape(len(images), -1)
+        scores = self._output(values[self._scores_name()], len(images), axis=not single)
+        return scores.reshape(len(images), -1)
 
     @torch.no_grad()
     def run_tensors(
@@ -155,10 +118,11 @@ class Evaluator:
             kind = self._tensor_type(declared[name])
             if not _fits(tuple(tensor.shape[1 if batched else 0 :]), kind.shape):
                 raise RequestError(f"input {name!r} of shape {tuple(tensor.shape)} given; {kind} is accepted")
-            start[name] = Value(self._stored(tensor, kind.element, exact=False), batched=batched)
+            start[name] = Value(self._arithmetic.stored(tensor, kind.element), batched=batched)
         wanted = set(self._function.block.outputs)
         values = self._evaluate(start, wanted, observe, axis=batched)
-        return {name: self._tensor(values[name].data) for name in self._function.block.outputs}
+        count = len(next(iter(inputs.values()))) if batched and inputs else 1
+        return {name: self._output(values[name], count, axis=batched) for name in self._function.block.outputs}
 
     @property
     def num_classes(self) -> int:
@@ -174,6 +138,11 @@ class Evaluator:
         if None in shape:
             raise ArtefactError(f"{self._package.path}: its output {name!r} has no fixed shape {shape}")
         return int(np.prod([n or 1 for n in shape]))
+
+    def _output(self, value: Value, count: int, *, axis: bool) -> Tensor:
+        """A value with one entry per picture if an axis for them is wanted."""
+        data = self._tensor(value.data)
+        return data.expand(count, *data.shape) if axis and not value.batched else data
 
     def _scores_name(self) -> str:
         """Value that holds the scores: what ``classify`` takes, or the only output."""
@@ -201,22 +170,21 @@ class Evaluator:
     def _load(self, replaced: dict[str, Tensor]) -> dict[str, Value]:
         values = {}
         for name, constant in decode_constants(self._function).items():
-            values[name] = Value(self._argument(constant, replaced.pop(name, None), name), batched=False)
+            given = replaced.pop(name, None)
+            if given is None:
+                data = self._arithmetic.constant(constant.value, constant.element)
+            elif tuple(given.shape) == constant.value.shape:
+                data = self._arithmetic.stored(given, constant.element)
+            else:
+                raise RequestError(
+                    f"weight {name!r} of shape {tuple(given.shape)} given; {constant.value.shape} is needed"
+                )
+            values[name] = Value(data, batched=False)
         if replaced:
             raise RequestError(
                 f"weights {sorted(replaced)} given; {self._package.path.name} has no such constants"
             )
         return values
-
-    def _argument(self, constant: Constant, replacement: Tensor | None, name: str) -> Argument:
-        if constant.element is Element.STRING:
-            return _text(constant.value)
-        if replacement is not None and tuple(replacement.shape) != constant.value.shape:
-            raise RequestError(
-                f"weight {name!r} of shape {tuple(replacement.shape)} given; {constant.value.shape} is needed"
-            )
-        tensor = replacement if replacement is not None else torch.from_numpy(_native(constant))
-        return self._stored(tensor, constant.element, exact=False)
 
     def _check(self, operation: Operation) -> None:
         implementation = OPERATIONS.get(operation.type)
@@ -296,12 +264,7 @@ class Evaluator:
     def _bound(self, binding: Binding, values: Mapping[str, Value]) -> Value:
         if isinstance(binding, str):
             return values[binding] if binding in values else self._constants[binding]
-        return Value(self._literal(binding), batched=False)
-
-    def _literal(self, literal: Literal) -> Argument:
-        if isinstance(literal.type, TensorType) and literal.array is not None:
-            return self._argument(Constant(literal.array, literal.type.element), None, "")
-        return tuple(str(item.value) for item in literal.items or ())
+        return Value(self._arithmetic.literal(binding), batched=False)
 
     def _checked(self, value: Value, output: NamedType, moves: bool) -> Value:
         """In the type that is declared, and of the shape that is declared."""
@@ -311,15 +274,7 @@ class Evaluator:
         shape = tuple(data.shape[1 if value.batched else 0 :])
         if not _fits(shape, output.type.shape):
             raise ArtefactError(f"its result {output.name!r} has shape {shape}; the file declares {output.type}")
-        return Value(self._stored(data, output.type.element, exact=moves), value.batched)
-
-    def _stored(self, tensor: Tensor, element: Element, *, exact: bool) -> Tensor:
-        """In the evaluator's type for an element, rounded to it unless it is known to be exact."""
-        if not element.is_float:
-            return tensor.to(_INTEGERS[element])
-        if self._rounds and element is Element.FLOAT16 and not exact:
-            tensor = tensor.to(torch.float16)
-        return tensor.to(self._dtype)
+        return Value(self._arithmetic.stored(data, output.type.element, exact=moves), value.batched)
 
     def _tensor(self, argument: Argument) -> Tensor:
         if not isinstance(argument, Tensor):
@@ -336,13 +291,3 @@ class Evaluator:
 
 def _fits(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
     return len(shape) == len(declared) and all(d in (None, n) for n, d in zip(shape, declared, strict=True))
-
-
-def _text(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str | tuple[str, ...]:
-    return str(values.item()) if values.ndim == 0 else tuple(str(value) for value in values.reshape(-1))
-
-
-def _native(constant: Constant) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    """A copy in a type that torch can take over."""
-    wide = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}.get(constant.value.dtype.name)
-    return np.array(constant.value, dtype=wide or constant.value.dtype, order="C", copy=True)

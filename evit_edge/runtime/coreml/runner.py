@@ -10,8 +10,9 @@ import torch
 from evit_edge.errors import ArtefactError
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.runtime.coreml.description import read_description
-from evit_edge.runtime.coreml.evaluator import Evaluator, Precision
+from evit_edge.runtime.coreml.evaluator import Evaluator
 from evit_edge.runtime.coreml.package import Package, read_package
+from evit_edge.runtime.coreml.precision import Precision
 from evit_edge.runtime.info import ModelInfo, check_images
 from evit_edge.runtime.rules import label_aliases, preprocessing_rule
 from evit_edge.tensors import Float32Array, Layout, TensorSpec, UInt8Images

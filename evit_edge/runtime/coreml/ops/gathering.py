@@ -26,15 +26,14 @@ def gather(call: Call) -> Tensor:
         batch += indices.ndim
     places = _wrapped(indices, x.shape[axis])
     if batch == 0:
-        return x.index_select(axis, places.reshape(-1)).reshape(
-            *x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]
-        )
+        picked = x.index_select(axis, places.reshape(-1))
+        return picked.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
     lead = math.prod(x.shape[:batch])
     rows = x.reshape(lead, *x.shape[batch:])
     axis_in_row = axis - batch
     wanted = places.reshape(lead, -1)  # (lead, K)
     picked = torch.stack([row.index_select(axis_in_row, one) for row, one in zip(rows, wanted, strict=True)])
-    return picked.reshape(*x.shape[:axis], *indices.shape[batch:], *x.shape[axis + 1 :])
+    return picked.reshape([*x.shape[:axis], *indices.shape[batch:], *x.shape[axis + 1 :]])
 
 
 @op("gather_along_axis", parameters="x indices axis validate_indices", moves=True)
@@ -54,7 +53,7 @@ def gather_nd(call: Call) -> Tensor:
     rows = x.reshape(math.prod(lead), math.prod(sizes), -1)  # (lead, positions, slice)
     flat = _flat_positions(indices, sizes).reshape(math.prod(lead), -1)  # (lead, K)
     picked = rows.gather(1, flat.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
-    return picked.reshape(*indices.shape[:-1], *x.shape[batch + depth :])
+    return picked.reshape([*indices.shape[:-1], *x.shape[batch + depth :]])
 
 
 @op("scatter", parameters="data indices updates axis mode validate_indices")

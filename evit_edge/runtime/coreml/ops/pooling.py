@@ -21,7 +21,10 @@ _PARAMETERS = "x kernel_sizes strides pad_type pad ceil_mode"
 @op("max_pool", parameters=_PARAMETERS, moves=True)
 def max_pool(call: Call) -> Tensor:
     """The largest of each window; padding never is."""
-    return _windows(call, call.tensor("x"), float("-inf")).amax(_window_axes(call))
+    x = call.tensor("x")
+    if call.flag("ceil_mode", False):
+        _counts(call, x, 0.0)
+    return _windows(call, x, float("-inf")).amax(_window_axes(call))
 
 
 @op("avg_pool", parameters=_PARAMETERS + " exclude_padding_from_average")
@@ -32,16 +35,25 @@ def avg_pool(call: Call) -> Tensor:
     """
     x = call.tensor("x")
     total = _windows(call, x, 0.0).sum(_window_axes(call))
-    # The count depends on shapes alone, so one picture's plane of ones serves all.
-    ones = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype)
-    inside = 0.0 if call.flag("exclude_padding_from_average", False) else 1.0
-    return total / _windows(call, ones, inside, beyond=0.0).sum(_window_axes(call))
+    return total / _counts(call, x, 0.0 if call.flag("exclude_padding_from_average", False) else 1.0)
 
 
-@op("l2_pool", parameters="x kernel_sizes strides pad_type pad")
+@op("l2_pool", parameters=_PARAMETERS)
 def l2_pool(call: Call) -> Tensor:
     """Square root of the sum of squares of each window."""
     return _windows(call, call.tensor("x").square(), 0.0).sum(_window_axes(call)).sqrt()
+
+
+def _counts(call: Call, x: Tensor, padding: float) -> Tensor:
+    """(1, 1, *out): entries that each window covers, those of the padding if it counts 1.
+
+    The count depends on shapes alone, so one plane of ones serves all pictures and channels.
+    """
+    ones = torch.ones((1, 1, *x.shape[2:]), dtype=x.dtype)
+    counts = _windows(call, ones, padding, beyond=0.0).sum(_window_axes(call))
+    if bool((counts == 0).any()):
+        raise call.refusal("one of its windows lies outside the input, for which its definition has no result")
+    return counts
 
 
 def _window_axes(call: Call) -> tuple[int, ...]:

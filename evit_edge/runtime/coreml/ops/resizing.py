@@ -54,12 +54,11 @@ def resize(call: Call) -> Tensor:
     if dims not in (1, 2):
         raise call.refusal(f"it resizes {dims} axes; 1 and 2 are supported")
     wanted = call.ints("shape")[-dims:]
-    kept = [new or old for new, old in zip(wanted, x.shape[-dims:], strict=True)]
-    size = (x.shape[-2], kept[0]) if dims == 1 and x.ndim > 1 else (kept[0], kept[-1])
+    size = tuple(new or old for new, old in zip(wanted, x.shape[-dims:], strict=True))
     mode = call.choice("sampling_mode", _MODES, "DEFAULT")
     if call.choice("interpolation_mode", ("LINEAR", "NEAREST_NEIGHBOR"), "LINEAR") == "LINEAR":
         return _linear(x, size, mode)
-    if mode != "DEFAULT" and any(new % old for new, old in zip(size, x.shape[-2:], strict=True)):
+    if mode != "DEFAULT" and any(new % old for new, old in zip(size, x.shape[-dims:], strict=True)):
         raise call.refusal(f"its definition leaves open which neighbour is the nearest for sampling mode {mode}")
     return _nearest(x, size)
 
@@ -69,15 +68,16 @@ def _scaled_size(call: Call, x: Tensor) -> tuple[int, int]:
     return math.floor(x.shape[-2] * factors[0]), math.floor(x.shape[-1] * factors[1])
 
 
-def _nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
-    for axis, new in ((-2, size[0]), (-1, size[1])):
+def _nearest(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    for axis, new in enumerate(size, start=-len(size)):
         old = x.shape[axis]
         x = x.index_select(axis, torch.arange(new) * old // new)
     return x
 
 
-def _linear(x: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    for axis, new in ((-2, size[0]), (-1, size[1])):
+def _linear(x: Tensor, size: tuple[int, ...], mode: str) -> Tensor:
+    """The last axes to the sizes given, linearly between neighbours."""
+    for axis, new in enumerate(size, start=-len(size)):
         places = _grid(x.shape[axis], new, mode)
         before = places.floor().to(torch.int64)
         after = torch.clamp(before + 1, max=x.shape[axis] - 1)
