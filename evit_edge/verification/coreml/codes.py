@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from evit_edge.runtime.coreml.encodings import Constant
 from evit_edge.runtime.coreml.program import Operation, TensorType
-from evit_edge.runtime.coreml.weights import Constant, decode_constants
+from evit_edge.runtime.coreml.weights import decode_constants
 from evit_edge.verification.coreml.program import ProgramView, title
 
 _ROOM = 0.005

@@ -89,7 +89,8 @@ def statuses(report) -> dict[str, str]:
 def test_with_the_checkpoint_everything_but_photos_is_proved(artefact, tiny_checkpoint):
     report = verify(VerifyRequest(artefact(), checkpoint=tiny_checkpoint))
     assert report.passed
-    assert [name for name, status in statuses(report).items() if status == "skipped"] == ["top-1 agreement"]
+    skipped = [name for name, status in statuses(report).items() if status == "skipped"]
+    assert skipped == ["resize rule", "cosine on photos", "top-1 agreement"]
     assert {"sha256", "golden of weights", "stored weights", "graph", "rounding"} <= statuses(report).keys()
     assert report.remarks == (REMARK,)
 
@@ -183,6 +184,7 @@ def test_a_converted_model_is_verified_on_photos_and_replayed(m0_checkpoint, pho
     assert document["remarks"] == [REMARK]
     assert {gate["status"] for gate in document["gates"]} == {"passed"}
     assert document["figures"]["photo_top1_agreement"] == 1
+    assert document["figures"]["photo_min_cosine"] > 0.9999
     assert (tmp_path / "golden" / "expected.json").is_file()
 
 
