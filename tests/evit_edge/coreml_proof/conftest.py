@@ -55,7 +55,8 @@ class Edited:
         """A constant of weight.bin, writable, in its shape."""
         _, _, size, start = struct.unpack_from("<IIQQ", self.weights, value.blobFileValue.offset)
         flat = np.frombuffer(memoryview(self.weights)[start : start + size], dtype=dtype)
-        return flat.reshape([dim.constant.size for dim in value.type.tensorType.dimensions])
+        shape = [dim.constant.size for dim in value.type.tensorType.dimensions]
+        return flat.reshape(shape) if flat.size == np.prod(shape) else flat
 
     def array(self, constant: str) -> np.ndarray:
         """A float16 weight by name, writable."""

@@ -7,6 +7,12 @@ import re
 import numpy as np
 import pytest
 
+from evit_edge.runtime.coreml import read_package
+
+pytest.importorskip("torch")
+
+from evit_edge.verification.coreml.case import Case
+
 
 def flipped_byte(package) -> None:
     package.array("p_module_layers_4_weight_to_fp16").view(np.uint8).reshape(-1)[289] ^= 0x40
@@ -84,3 +90,23 @@ def test_a_wrong_weight_is_named(tiny_package, proved, failed, edited, fault, we
     assert f"_{weight}" in found
     assert re.search(diagnosis, found)
     assert "graph" not in failed(report), "with the source's weights in place, the program is right"
+
+
+@pytest.mark.parametrize("kind", ["fp16", "int8", "palette4"])
+def test_every_flipped_bit_of_a_stored_value_is_found(tiny_package, tiny_network, pictures, edited, kind):
+    """But for the lowest bits of a scale or of a table's entry: they change weights by less than rounding."""
+    package = edited(tiny_package(kind))
+    stored = [value for op in package.operations for value in op.attributes.values()]
+    blobs = [package.stored(v, "u1").reshape(-1) for v in stored if v.WhichOneof("value") == "blobFileValue"]
+    rng = np.random.default_rng(0)
+    missed = []
+    for blob in rng.choice(np.array(blobs, dtype=object), 24):
+        place, bit = int(rng.integers(blob.size)), int(rng.integers(8))
+        blob[place] ^= 1 << bit
+        package.save()
+        case = Case(read_package(package.path), pictures[:1], tiny_network)
+        if all(entry.passed for entry in case.compared):
+            missed.append((blob.size, place % 2, bit))
+        blob[place] ^= 1 << bit
+    shared = {"fp16": 0, "int8": 128, "palette4": 32}[kind]  # bytes of a weight's scales or table
+    assert all(size <= shared and low == 0 and bit < 6 for size, low, bit in missed), missed
