@@ -31,9 +31,7 @@ def verify(
     samples: Annotated[int | None, typer.Option("--samples", min=1, help="Photos to take at most.")] = None,
     golden: Annotated[
         Path | None,
-        typer.Option(
-            "--golden", help="For a .mlpackage: new folder for pictures and answers that a phone replays."
-        ),
+        typer.Option("--golden", help="For a .mlpackage: new folder with pictures and answers to replay."),
     ] = None,
     threads: Threads = 1,
     json: Json = False,

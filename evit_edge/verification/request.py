@@ -24,7 +24,7 @@ class VerifyRequest:
         artefact: A ``.tflite`` file or a ``.mlpackage``.
         manifest: Its description; read from beside it if not given.
         golden: Its golden vectors; read from beside it if not given.
-        weights: The checkpoint that it was made from, for agreement on photos and, for a ``.mlpackage``, the proof.
+        weights: The checkpoint that it was made from: for agreement on photos, and to prove a ``.mlpackage``.
         checkpoint: The same, loaded already.
         ranges: Name of a value to the range that it was calibrated to, for a ``.mlpackage`` with quantized
             activations; read from the calibration beside it if not given.

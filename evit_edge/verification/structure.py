@@ -29,12 +29,13 @@ def structure_gates(file: TfliteFile, info: ModelInfo, manifest: Manifest) -> li
         _equal("output", _shown(info.output), _shown(stated.output)),
         _equal("output kind", info.output_kind.value, stated.output_kind.value),
         _equal("labels", str(labels), str(stated.labels)),
-        _rule(file.preprocessing, manifest.preprocessing),
+        rule_gate(file.preprocessing, manifest.preprocessing),
         _partitions(artefact, stated.partitions),
     ]
 
 
-def _rule(carried: Preprocessing | None, stated: Preprocessing) -> Gate:
+def rule_gate(carried: Preprocessing | None, stated: Preprocessing) -> Gate:
+    """Compare the resize and crop rule inside an artefact with the manifest's."""
     required = f"{stated.image_size} px of {stated.resize_to}, {stated.interpolation}"
     if carried is None:
         return Gate.skip("resize rule", "the file carries none", required)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from evit_edge.tensors import OutputKind
 from evit_edge.verification.coreml.answers import Extremes
 from evit_edge.verification.coreml.case import Answered, Case
@@ -59,7 +57,7 @@ def graph_gate(case: Case, limits: Limits) -> Gate:
 
 def _against_float32(name: str, error: float, case: Case, limits: Limits, how: str) -> Gate:
     own = case.float32_error
-    ratio = error / own if own else math.inf
+    ratio = error / own
     measured = f"{error:.2g} {how}: {ratio:.2g} of torch's float32 error"
     return Gate.check(name, ratio <= limits.graph, measured, f"at most {limits.graph:g} of {own:.2g}")
 
@@ -68,7 +66,7 @@ def rounding_gate(case: Case, limits: Limits) -> Gate:
     """The program in its declared precision errs about as much as torch in the same."""
     own, how = case.declared_reference
     error = case.rounding_error
-    ratio = error / own if own else math.inf
+    ratio = error / own
     source = ", the source's weights in place of the compressed ones" if case.is_compressed else ""
     measured = f"{error:.2g} in the declared precision{source}: {ratio:.2g} of the error of {how}"
     return Gate.check(ROUNDING, ratio <= limits.rounding, measured, f"at most {limits.rounding:g} of {own:.2g}")

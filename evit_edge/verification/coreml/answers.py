@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evit_edge.runtime.coreml.evaluator import Evaluator, Precision
+from evit_edge.runtime.coreml import Evaluator, Precision
 from evit_edge.runtime.coreml.package import Package
 from evit_edge.tensors import UInt8Images
 from evit_edge.verification.coreml.program import FLOAT16_MAX, ProgramView, title

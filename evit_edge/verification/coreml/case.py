@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from evit_edge.errors import RequestError
-from evit_edge.runtime.coreml.evaluator import Precision
+from evit_edge.runtime.coreml import DecodedWeight, Encoding, Precision, decoded_weights
 from evit_edge.runtime.coreml.package import Package
-from evit_edge.runtime.coreml.weights import DecodedWeight, Encoding, decoded_weights
 from evit_edge.tensors import OutputKind, UInt8Images
 from evit_edge.verification.coreml.answers import Answers, ask
 from evit_edge.verification.coreml.interface import Normalization
@@ -21,6 +20,7 @@ from evit_edge.verification.coreml.network import Network
 from evit_edge.verification.coreml.program import ProgramView, without_activation_quantization
 from evit_edge.verification.coreml.weights import Comparison, compare_weights, exact_scalars, source_values
 
+_FLOAT32_ROUNDING, _HALF_ROUNDING = 2.0**-24, 2.0**-11
 _ONE = 1e-2
 """How far the sum of float16 probabilities may be from 1."""
 
@@ -124,14 +124,14 @@ class Case(Answered):
 
     @cached_property
     def float32_error(self) -> float:
-        """Torch's own error in float32, relative."""
-        return self.distance(self.network.logits(self.images, torch.float32))
+        """Torch's own error in float32, relative; at least one rounding."""
+        return max(_FLOAT32_ROUNDING, self.distance(self.network.logits(self.images, torch.float32)))
 
     @cached_property
     def half_error(self) -> tuple[float, str]:
-        """Torch's own error in half floats, relative, and how it was had."""
+        """Torch's own error in half floats, relative and at least one rounding, and how it was had."""
         logits, how = self.network.half_logits(self.images)
-        return self.distance(logits), how
+        return max(_HALF_ROUNDING, self.distance(logits)), how
 
     @cached_property
     def uncompressed(self) -> Answers:
@@ -189,7 +189,7 @@ class Case(Answered):
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def distance(self, logits: Tensor) -> float:
-        """Norm of the error over norm of torch's float64 logits, both centred; infinity where one is not finite."""
+        """Norm of the error over norm of torch's float64 logits, centred; infinity where one is not finite."""
         if not self.fits(logits):
             return math.inf
         return float((centred(logits) - self.truth).norm() / self.truth.norm())

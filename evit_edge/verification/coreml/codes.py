@@ -1,7 +1,7 @@
 """Quantized activations of a program: which real value a code stands for, followed from operation to operation.
 
-coremltools may scale what an addition takes by one common factor and take it out again in the ``quantize`` after it,
-so a ``dequantize`` need not have the scale of the ``quantize`` before it. What has to agree is the product.
+coremltools may scale what an addition takes by one common factor and take it out again in the ``quantize`` after
+it, so a ``dequantize`` need not have the scale of the ``quantize`` before it. What has to agree is the product.
 """
 
 from __future__ import annotations
@@ -11,16 +11,32 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from evit_edge.runtime.coreml.encodings import Constant
 from evit_edge.runtime.coreml.program import Operation, TensorType
-from evit_edge.runtime.coreml.weights import Constant, decode_constants
+from evit_edge.runtime.coreml.weights import decode_constants
 from evit_edge.verification.coreml.program import ProgramView, title
 
 _ROOM = 0.005
 """Relative; each scale is a float16, and three may follow each other."""
 _HOMOGENEOUS = frozenset(
-    "add sub relu identity cast reshape transpose split slice_by_index slice_by_size concat pad squeeze expand_dims "
-    "max_pool avg_pool reduce_mean reduce_sum reduce_max".split()
+    {
+        *(
+            "add",
+            "sub",
+            "relu",
+            "identity",
+            "cast",
+            "max_pool",
+            "avg_pool",
+            "reduce_mean",
+            "reduce_sum",
+            "reduce_max",
+        ),
+        *("reshape", "transpose", "split", "slice_by_index", "slice_by_size", "concat", "pad", "squeeze"),
+        "expand_dims",
+    }
 )
+"""Operations that give k times the result for k times what they take."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +140,7 @@ class _Reader:
         self._steps |= {value.name: steps[0] for value in operation.outputs}
 
     def _compute(self, operation: Operation, computed: Sequence[str]) -> None:
-        """An operation on real values: those that it takes have one gain, and that of 1 unless it passes gains on."""
+        """An operation on real values: all that it takes have one gain, which is 1 unless it passes gains on."""
         gains = [self.book.gains.get(name, 1.0) for name in computed]
         if not gains:
             return

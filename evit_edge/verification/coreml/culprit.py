@@ -36,7 +36,8 @@ class Culprit:
 
     def __str__(self) -> str:
         against = f" (torch: {self.source})" if self.source else ""
-        return f"{self.operation}{against}: relative error {self.error:.2g}, of what it takes at most {self.before:.2g}"
+        told = f"relative error {self.error:.2g}, of what it takes at most {self.before:.2g}"
+        return f"{self.operation}{against}: {told}"
 
 
 def first_wrong(
@@ -46,9 +47,9 @@ def first_wrong(
 
     A value of the program is compared with the node that it is named after. Where there is none of its size, any
     node with the same values in the same order stands for it. So it does where the named one differs, but only if
-    an operation that takes the value is right: coremltools renames some, and a right value under another name is no
-    fault, while a missing operation also leaves a value that the graph has elsewhere. A value that nothing stands
-    for passes on the errors of what made it.
+    an operation that takes the value is right: coremltools renames some, and a right value under another name is
+    no fault, while a missing operation also leaves a value that the graph has elsewhere. A value that nothing
+    stands for passes on the errors of what made it.
 
     Args:
         view: The program.

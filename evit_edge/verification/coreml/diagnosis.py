@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor
 
+_SHOWN = 4
 _FEW = 0.1
 _MANY = 0.2
 """Part of the elements that has to differ before an explanation of them all is looked for."""
@@ -24,12 +28,16 @@ def diagnose(stored: Tensor, source: Tensor, allowed: Tensor) -> str:
     if not bool(torch.isfinite(stored).all()):
         return "it holds NaN or infinity"
     wrong = (stored - source).abs() > allowed
-    whole = (_transposed, _swapped_colours, _scaled, _shifted, _reordered) if wrong.double().mean() > _MANY else ()
+    whole = _WHOLE if float(wrong.double().mean()) > _MANY else ()
     for explain in (*whole, _scaled_channels):
-        if told := explain(stored, source, allowed):
-            return told
+        if explanation := explain(stored, source, allowed):
+            return explanation
     first = tuple(int(i) for i in wrong.nonzero()[0]) if bool(wrong.any()) else ()
-    return f"{int(wrong.sum())} of {wrong.numel()} elements differ, the first at {first}"
+    told = f"{int(wrong.sum())} of {wrong.numel()} elements differ, the first at {first}"
+    shared = np.unique(stored[wrong].numpy())
+    if len(shared) <= _SHOWN and int(wrong.sum()) > 2 * len(shared):
+        told += f"; all are stored as {', '.join(f'{value:.4g}' for value in shared.tolist())}"
+    return told
 
 
 def _agrees(stored: Tensor, explained: Tensor, allowed: Tensor) -> bool:
@@ -41,7 +49,8 @@ def _transposed(stored: Tensor, source: Tensor, allowed: Tensor) -> str:
     square = source.squeeze()
     if square.dim() != 2 or square.shape[0] != square.shape[1]:
         return ""
-    return "it is the source's transposed" if _agrees(stored.reshape(square.shape), square.T, allowed) else ""
+    is_it = _agrees(stored.reshape(square.shape), square.T, allowed)
+    return "it is the source's transposed" if is_it else ""
 
 
 def _swapped_colours(stored: Tensor, source: Tensor, allowed: Tensor) -> str:
@@ -82,3 +91,13 @@ def _scaled_channels(stored: Tensor, source: Tensor, allowed: Tensor) -> str:
     if not _agrees(rows, explained, allowed):
         return ""
     return f"channel {channel} of {len(wrong)} is the source's times {float(factors[channel]):.6g}"
+
+
+_WHOLE: tuple[Callable[[Tensor, Tensor, Tensor], str], ...] = (
+    _transposed,
+    _swapped_colours,
+    _scaled,
+    _shifted,
+    _reordered,
+)
+"""What may have become of a whole weight."""

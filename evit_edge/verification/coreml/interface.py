@@ -29,15 +29,15 @@ class Claims:
 
     Attributes:
         labels: Names of the classes, in order; empty for a package without.
-        labels_of: Where they were taken from, for messages.
         output_kind: Softmax inside, or logits.
         specification_version: 6 for iOS 15 to 9 for iOS 18.
+        labels_of: Where the labels were taken from, for messages.
     """
 
     labels: Sequence[str] | None = None
-    labels_of: str = "source"
     output_kind: OutputKind | None = None
     specification_version: int | None = None
+    labels_of: str = "source"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Limits:
     """
 
     graph: float = 0.01
-    rounding: float = 4.0
+    rounding: float = 8.0
     sqnr_db: float = 12.0
     cosine: float = 0.95
     clipped: float = 0.02

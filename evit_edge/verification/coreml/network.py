@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from evit_edge.errors import RequestError
 from evit_edge.tensors import UInt8Images
-from evit_edge.verification.coreml.source import Expected, SourceGraph
+from evit_edge.verification.coreml.folding import Expected, Layers
+from evit_edge.verification.coreml.source import SourceGraph
 
 _BATCH = 8
 
@@ -22,8 +23,8 @@ class Network:
     """A classifier that a package is held against; all that is slow is done once, when it is first asked for.
 
     Args:
-        module: In eval mode, normalised float32 (B, 3, S, S) to logits (B, classes); left as it is. What it answers
-            is the truth.
+        module: In eval mode, normalised float32 (B, 3, S, S) to logits (B, classes); left as it is. What it
+            answers is the truth.
         image_size: S, pixels.
         mean: Of R, G and B, of values scaled to 0..1.
         std: The same, positive.
@@ -66,6 +67,11 @@ class Network:
     def graph(self) -> SourceGraph:
         """The converted form, exported: takes seconds."""
         return SourceGraph(self.form or self.module, self.image_size)
+
+    @cached_property
+    def layers(self) -> Layers:
+        """The layers of the graph, with what is folded into them."""
+        return Layers(self.graph)
 
     def normalised(self, images: UInt8Images) -> Tensor:
         """RGB uint8 (B, S, S, 3) to float64 (B, 3, S, S)."""
@@ -113,17 +119,17 @@ class Network:
         return [self._names[name]] if name in self._names else []
 
     def by_place(self, output: str, name: str, parameter: str) -> list[Expected]:
-        """What the operation that makes a value takes, and what the graph computes from parameters under a name."""
+        """What the graph computes from parameters under a name, and what is folded into a value's operation."""
         found = []
         if (named := self.graph.node(name)) is not None and (value := self.graph.constant(named)) is not None:
             found.append(Expected(value, self.graph.origin(named)))
         if (anchored := self.graph.node(output)) is not None and parameter in ("weight", "bias"):
-            found += [getattr(layer, parameter) for layer in self.graph.layers(anchored)]
+            found += [getattr(layer, parameter) for layer in self.layers.of(anchored)]
         return found
 
     def pool(self) -> Iterator[Expected]:
         """All that a program may hold: parameters, and layers with what is folded into them."""
-        for expected in (*self._names.values(), *self.graph.tensors()):
+        for expected in (*self._names.values(), *self.layers.tensors()):
             yield expected
             if expected.value.squeeze().dim() == 2:
                 yield Expected(expected.value.squeeze().T, expected.origin, expected.slack)

@@ -1,4 +1,4 @@
-"""What the proof asks of an ML Program: where its constants are used, how it prepares the image, where its logits are."""
+"""What the proof asks of an ML Program: where constants are used, how the image is prepared, where logits are."""
 
 from __future__ import annotations
 

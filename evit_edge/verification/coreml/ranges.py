@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from evit_edge.runtime.coreml.evaluator import Evaluator, Precision
+from evit_edge.runtime.coreml import Evaluator, Precision
 from evit_edge.verification.coreml.case import Case
 from evit_edge.verification.coreml.codes import CodeBook, Codes, code_book
 from evit_edge.verification.coreml.limits import Limits

@@ -74,7 +74,9 @@ def replay_of(artefact: Path) -> Replay:
     package = read_package(artefact)
     images = read_golden(golden_path(artefact)).images
     if package.image is None or images.shape[1:3] != (package.image.height, package.image.width):
-        raise ArtefactError(f"{artefact.name} takes no pictures of {images.shape[1:3]}, as its golden vectors hold")
+        raise ArtefactError(
+            f"{artefact.name} takes no pictures of {images.shape[1:3]}, as its golden vectors hold"
+        )
     answered = Answered(package, images)
     scores, rounded = (answers.scores.numpy() for answers in (answered.unrounded, answered.declared))
     if not np.isfinite(scores).all() or not np.isfinite(rounded).all():

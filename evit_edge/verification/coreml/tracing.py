@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evit_edge.runtime.coreml.evaluator import Precision
+from evit_edge.runtime.coreml import Precision
 from evit_edge.verification.coreml.answer_gates import COMPRESSION, FORM, GRAPH, ROUNDING
 from evit_edge.verification.coreml.answers import values
 from evit_edge.verification.coreml.case import Case

@@ -1,42 +1,51 @@
-"""A ``.mlpackage`` of this project against its manifest, its golden vectors and the weights that it was made from."""
+"""A ``.mlpackage`` of this project against its manifest, its golden vectors and the weights that it is of."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from evit_calibration.cache import CalibrationCache
 from evit_calibration.errors import CalibrationError
 from evit_converters.coreml import DeploymentTarget
-from evit_edge.errors import ArtefactError
+from evit_edge.errors import ArtefactError, DataError
 from evit_edge.evaluation.prediction import Progress
 from evit_edge.files import sha256_of, size_of
 from evit_edge.golden import Golden, read_golden
+from evit_edge.images import read_rgb
 from evit_edge.manifest import Manifest, calibration_path, golden_path, manifest_path, read_manifest
 from evit_edge.models.checkpoints import Checkpoint
 from evit_edge.models.neural_engine import neural_engine
-from evit_edge.runtime.coreml.description import distinct_labels
+from evit_edge.preprocessing import UInt8Image
+from evit_edge.runtime.coreml.description import distinct_labels, read_description
 from evit_edge.runtime.coreml.package import Package, read_package
 from evit_edge.runtime.coreml.runner import REMARK, CoreMLRunner
 from evit_edge.runtime.torch_checkpoint import TorchRunner
 from evit_edge.verification.agreement import agreement_gate, find_photos
+from evit_edge.verification.coreml.case import Answered, centred
 from evit_edge.verification.coreml.interface import Claims, carried_labels
 from evit_edge.verification.coreml.limits import Limits
 from evit_edge.verification.coreml.network import Network
 from evit_edge.verification.coreml.proof import prove
 from evit_edge.verification.coreml.standalone import prove_alone
 from evit_edge.verification.gates import Gate, Thresholds, VerificationReport
+from evit_edge.verification.parity import measure_parity
 from evit_edge.verification.request import VerifyRequest
 from evit_edge.verification.sources import load_source, source_weights
-from evit_edge.verification.structure import same_sha256
+from evit_edge.verification.structure import rule_gate, same_sha256
 
 _SAME_WEIGHTS = 8.0
 """Error of golden logits over torch's own float32 error: another machine sums in another order."""
+_PHOTOS = 16
+_PHOTO_ROUNDING = 16.0
+"""Error of a photo's logits over torch's own in the same precision: single photos differ more than their mean."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +83,10 @@ def verify_package(request: VerifyRequest, progress: Progress | None = None) -> 
         report = prove_alone(subject.package, manifest, subject.golden, _claims(subject, None), subject.thresholds)
         reference = None
     else:
-        report, source_gates = _proved(subject, checkpoint)
+        network = _network(checkpoint)
+        report, source_gates = _proved(subject, checkpoint, network)
         gates += source_gates
+        report = _with_photos(report, subject, network, paths)
         reference = TorchRunner(checkpoint, Path(weights), threads=request.threads)
     agreement, more = agreement_gate(runner, reference, paths, subject.thresholds, progress)
     runtime = f"{runner.info.runtime} {runner.info.runtime_version}"
@@ -95,18 +106,18 @@ def _checkpoint(subject: _Subject) -> tuple[Checkpoint | None, str]:
 def _manifest_gates(subject: _Subject, runner: CoreMLRunner) -> list[Gate]:
     """The package is the one that the manifest describes."""
     path, stated, info = subject.request.artefact, subject.manifest.artefact, runner.info
-    size, rule = size_of(path), subject.manifest.preprocessing
-    carried = info.preprocessing
+    size = size_of(path)
     return [
         same_sha256("sha256", sha256_of(path), stated.sha256),
         Gate.check("size", size == stated.size_bytes, f"{size} bytes", f"{stated.size_bytes} bytes"),
-        Gate.check("output", info.output == stated.output, str(info.output.shape), str(stated.output.shape)),
-        Gate.check(
-            "resize rule",
-            carried == rule,
-            f"{carried.image_size} px of {carried.resize_to}, {carried.interpolation}",
-            f"{rule.image_size} px of {rule.resize_to}, {rule.interpolation}",
+        *(
+            Gate.check(name, found == wanted, f"{found.name} {found.shape}", f"{wanted.name} {wanted.shape}")
+            for name, found, wanted in (
+                ("input", info.input, stated.input),
+                ("output", info.output, stated.output),
+            )
         ),
+        rule_gate(read_description(subject.package).preprocessing, subject.manifest.preprocessing),
     ]
 
 
@@ -124,15 +135,20 @@ def _claims(subject: _Subject, checkpoint: Checkpoint | None) -> Claims:
     )
 
 
-def _proved(subject: _Subject, checkpoint: Checkpoint) -> tuple[VerificationReport, list[Gate]]:
-    rule, golden = checkpoint.preprocessing, subject.golden
-    network = Network(
+def _network(checkpoint: Checkpoint) -> Network:
+    """The checkpoint's network, and the form of it that is converted, in float64."""
+    rule = checkpoint.preprocessing
+    return Network(
         checkpoint.model,
         image_size=checkpoint.config.image_size,
         mean=rule.mean,
         std=rule.std,
         form=neural_engine(copy.deepcopy(checkpoint.model).double()),
     )
+
+
+def _proved(subject: _Subject, checkpoint: Checkpoint, network: Network) -> tuple[VerificationReport, list[Gate]]:
+    golden = subject.golden
     limits = Limits(
         sqnr_db=subject.thresholds.min_sqnr_db or Limits.sqnr_db,
         cosine=subject.thresholds.min_cosine or Limits.cosine,
@@ -148,6 +164,34 @@ def _proved(subject: _Subject, checkpoint: Checkpoint) -> tuple[VerificationRepo
     )
     gates = [same_sha256("weights", checkpoint.sha256, subject.manifest.source.sha256)]
     return report, [*gates, _golden_gate(network, golden), *calibration]
+
+
+def _with_photos(
+    report: VerificationReport, subject: _Subject, network: Network, paths: list[Path]
+) -> VerificationReport:
+    """A report with one more gate: the smallest cosine between logits on some photos."""
+    name, own = "cosine on photos", report.figures.get("torch_declared_error", 1.0)
+    least = subject.thresholds.min_cosine or 1 - (_PHOTO_ROUNDING * own) ** 2 / 2
+    required = f"at least {least:.6g}"
+    squares = [image for path in paths[:_PHOTOS] if (image := _square(path, subject.manifest)) is not None]
+    if not squares or len(squares[0]) != network.image_size:
+        return replace(report, gates=(*report.gates, Gate.skip(name, "no photos given (--data DIR)", required)))
+    images = np.stack(squares)
+    answered = Answered(subject.package, images)
+    logits, truth = answered.logits(answered.declared), centred(network.logits(images))
+    parity = measure_parity(logits.numpy(), truth.numpy())
+    told = f"{parity.min_cosine:.6f} at least, {parity.sqnr_db:.1f} dB, {len(images)} photos"
+    gate = Gate.check(name, parity.min_cosine >= least, told, required)
+    figures = {"photo_min_cosine": parity.min_cosine, "photo_sqnr_db": min(parity.sqnr_db, 200.0)}
+    finite = {key: value for key, value in figures.items() if math.isfinite(value)}
+    return replace(report, gates=(*report.gates, gate), figures=report.figures | finite)
+
+
+def _square(path: Path, manifest: Manifest) -> UInt8Image | None:
+    try:
+        return manifest.preprocessing.apply(read_rgb(path))
+    except DataError:
+        return None  # counted where all photos are read
 
 
 def _golden_gate(network: Network, golden: Golden) -> Gate:

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evit_edge.runtime.coreml import DecodedWeight, Encoding
 from evit_edge.runtime.coreml.elements import Element
 from evit_edge.runtime.coreml.program import Operation
-from evit_edge.runtime.coreml.weights import DecodedWeight, Encoding
 from evit_edge.verification.coreml.diagnosis import diagnose
+from evit_edge.verification.coreml.folding import Expected
 from evit_edge.verification.coreml.interface import Normalization
 from evit_edge.verification.coreml.network import Network
 from evit_edge.verification.coreml.program import ProgramView, title
-from evit_edge.verification.coreml.source import Expected
 
 _SUFFIX = re.compile(r"(_to_fp(16|32)|_(de)?quantized|_palettized|_sparsified|_cast_fp(16|32))+(_\d+)?$")
 _WRAPPER = re.compile(r"^([pbc])_module_")
@@ -96,7 +96,12 @@ def exact_scalars(view: ProgramView, network: Network, preparing: frozenset[str]
     exact: dict[str, Tensor] = {}
     for name, literal in view.literals.items():
         used = view.uses.get(name, ())
-        if literal.array is None or literal.array.size != 1 or literal.array.dtype not in (np.float16, np.float32):
+        if (
+            not used
+            or literal.array is None
+            or literal.array.size != 1
+            or literal.array.dtype not in (np.float16, np.float32)
+        ):
             continue
         stored = float(literal.array.reshape(-1)[0])
         if (2 * stored).is_integer() or any(use.operation.outputs[0].name in preparing for use in used):
@@ -189,7 +194,7 @@ class _Place:
             rounding = rounding + slack.reshape(source.shape)
         table = torch.from_numpy(np.unique(self._stored.numpy()))
         if self._weight.encoding is Encoding.PALETTE and len(table) <= _LARGEST_TABLE:
-            return 2 * rounding + _to_nearest(source, table)  # a source near the middle may have been rounded over
+            return 2 * rounding + to_nearest(source, table)  # a source near the middle may have been rounded over
         return rounding + torch.from_numpy(np.array(np.broadcast_to(self._weight.half_step, source.shape)))
 
     def _result(self, source: Tensor | None, origin: str, error: float, excess: float, told: str) -> Comparison:
@@ -213,7 +218,7 @@ def _float_type(dtype: np.dtype[np.generic]) -> type[np.floating[Any]]:
     return np.float16 if dtype == np.float16 else np.float32
 
 
-def _to_nearest(source: Tensor, table: Tensor) -> Tensor:
+def to_nearest(source: Tensor, table: Tensor) -> Tensor:
     """Distance of each value to the nearest entry of a sorted table."""
     above = torch.searchsorted(table, source).clamp(1, max(1, len(table) - 1))
     below = table[above - 1]
