@@ -81,9 +81,7 @@ def check(
 
 
 @pytest.mark.parametrize("name", [f"m{i}" for i in range(6)])
-def test_every_variant_is_proved(
-    name: str, pictures: Callable[[int], np.ndarray], tmp_path: Path
-) -> None:
+def test_every_variant_is_proved(name: str, pictures: Callable[[int], np.ndarray], tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = randomised(EfficientViT(variant(name)))
     form = neural_engine(copy.deepcopy(model).double())

@@ -62,24 +62,45 @@ class Layer:
     weight: Expected
     bias: Expected
 
-    def mapped(self, gain: Tensor | float, shift: Tensor | float, origin: str) -> Layer:
-        """``gain * y + shift`` of the output y; both scalars or (O,)."""
-        gain = torch.as_tensor(gain, dtype=torch.float64).reshape(-1)
-        shift = torch.as_tensor(shift, dtype=torch.float64).reshape(-1)
+    def mapped(self, affine: Affine) -> Layer:
+        """The layer with an affine map of its output folded in."""
+        gain = torch.as_tensor(affine.gain, dtype=torch.float64).reshape(-1)
+        shift = torch.as_tensor(affine.shift, dtype=torch.float64).reshape(-1)
+        size = torch.as_tensor(affine.shift_size, dtype=torch.float64).reshape(-1)
         column = gain.reshape(-1, *[1] * (self.weight.value.dim() - 1))
-        told = f" with {origin} folded in" if origin else ""
+        told = f" with {affine.origin} folded in" if affine.origin else ""
+        weight, bias = self.weight.value * column, self.bias.value * gain
         return Layer(
+            Expected(weight, self.weight.origin + told, _carried(self.weight, column) + _FOLDING * weight.abs()),
             Expected(
-                self.weight.value * column,
-                self.weight.origin + told,
-                _FOLDING * (self.weight.value * column).abs(),
-            ),
-            Expected(
-                self.bias.value * gain + shift,
+                bias + shift,
                 self.bias.origin + told,
-                _FOLDING * ((self.bias.value * gain).abs() + shift.abs()),
+                _carried(self.bias, gain) + _FOLDING * (bias.abs() + size),
             ),
         )
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``gain * y + shift`` of a layer's output y; numbers, or float64 (O,).
+
+    Attributes:
+        gain: Factor.
+        shift: Summand.
+        shift_size: Sum of the magnitudes that ``shift`` is computed from, which is what its rounding goes by.
+        origin: The parameters that it comes from, for people.
+    """
+
+    gain: Tensor | float
+    shift: Tensor | float
+    shift_size: Tensor | float
+    origin: str
+
+
+def _carried(expected: Expected, gain: Tensor) -> Tensor:
+    """What earlier foldings may be off by, after a factor."""
+    earlier = torch.zeros_like(expected.value) if expected.slack is None else expected.slack
+    return earlier * gain.abs()
 
 
 class Layers:
@@ -127,8 +148,8 @@ class Layers:
             return None
         if node.target in _THROUGH or node.target is operator.getitem:
             return inner
-        gain_shift = self._gain_and_shift(node, inner.bias.value.numel())
-        return None if gain_shift is None else inner.mapped(*gain_shift)
+        affine = self._affine(node, inner.bias.value.numel())
+        return None if affine is None else inner.mapped(affine)
 
     def _plain_layer(self, node: fx.Node) -> Layer | None:
         _, weight_node, *rest = node.args
@@ -143,8 +164,8 @@ class Layers:
         zeros = torch.zeros(width, dtype=torch.float64)
         return Layer(Expected(weight, name), Expected(zeros if bias is None else bias, told))
 
-    def _gain_and_shift(self, node: fx.Node, width: int) -> tuple[Tensor | float, Tensor | float, str] | None:
-        """A node as ``gain * y + shift`` of one operand, per channel."""
+    def _affine(self, node: fx.Node, width: int) -> Affine | None:
+        """A node as an affine map of one operand, per channel."""
         if node.target is _aten._native_batch_norm_legit_no_training.default:
             return self._batch_norm(node)
         found = self._constant_operand(node, width)
@@ -154,13 +175,13 @@ class Layers:
         other, told, _ = found
         match kind:
             case "mul":
-                return other, 0.0, told
+                return Affine(other, 0.0, 0.0, told)
             case "add":
-                return 1.0, other, told
+                return Affine(1.0, other, abs(other), told)
             case "sub":
-                return 1.0, -other, told
+                return Affine(1.0, -other, abs(other), told)
             case "div":
-                return 1.0 / other, 0.0, told
+                return Affine(1.0 / other, 0.0, 0.0, told)
         return None
 
     def _constant_operand(self, node: fx.Node, width: int) -> tuple[Tensor | float, str, int] | None:
@@ -176,16 +197,17 @@ class Layers:
             return None
         return other, self._graph.origin(operand) if isinstance(operand, fx.Node) else "", places[0]
 
-    def _batch_norm(self, node: fx.Node) -> tuple[Tensor, Tensor, str] | None:
+    def _batch_norm(self, node: fx.Node) -> Affine | None:
         gamma, beta, mean, variance = (self._graph.constant(arg) for arg in node.args[1:5])
         epsilon = node.args[6]
         if mean is None or variance is None or not isinstance(epsilon, float):
             return None
         gain = (1.0 if gamma is None else gamma) / torch.sqrt(variance + epsilon)
-        shift = (0.0 if beta is None else beta) - mean * gain
+        centre = mean * gain
+        shift, size = (-centre, centre.abs()) if beta is None else (beta - centre, beta.abs() + centre.abs())
         statistics = node.args[3]
         name = self._graph.origin(statistics) if isinstance(statistics, fx.Node) else "BatchNorm"
-        return gain, shift, name.removesuffix(".running_mean")
+        return Affine(gain, shift, size, name.removesuffix(".running_mean"))
 
 
 def _number(value: Any) -> float | None:
