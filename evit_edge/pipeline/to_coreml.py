@@ -17,10 +17,9 @@ from evit_edge.pipeline.contents import Built, carried_description, description
 from evit_edge.pipeline.journal import Journal
 from evit_edge.pipeline.ranges import Calibrated, FloatGraph, calibrate
 from evit_edge.pipeline.request import ConvertRequest, Stage
+from evit_edge.runtime.coreml.description import DESCRIPTION_KEY, distinct_labels
 from evit_edge.runtime.coreml import Evaluator, Precision, read_package
 from evit_edge.tensors import Float32Array, UInt8Images
-
-DESCRIPTION_KEY = "evit_edge"
 
 _NO_GAIN = (
     "int8-full makes the file small, but an A13 computes it no faster than int8: "
@@ -48,6 +47,12 @@ def write_coreml(
         CalibrationError: The ranges or photos cannot be used.
         ConverterError: The model cannot be exported or quantized, or the target cannot honour the request.
     """
+    labels = checkpoint.labels or ()
+    for label, carried in zip(labels, distinct_labels(labels), strict=True):
+        if label != carried:
+            journal.remark(
+                Stage.LOAD, f"two classes are called {label!r}; the later one is {carried!r} in the file"
+            )
     quantization = coreml.Quantization(request.quantization.value)
     target = _target(request, quantization, journal)
     with journal.stage(Stage.EXPORT):
@@ -83,7 +88,7 @@ def _interface(checkpoint: Checkpoint, request: ConvertRequest) -> coreml.Interf
         image_size=checkpoint.config.image_size,
         mean=rule.mean,
         std=rule.std,
-        labels=checkpoint.labels or (),
+        labels=distinct_labels(checkpoint.labels or ()),
         output_kind=coreml.OutputKind(request.output_kind.value),
         name=checkpoint.name,
         description=description(checkpoint, request),

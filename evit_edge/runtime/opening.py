@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evit_edge.errors import ArtefactError, DataError, RequestError, require
+from evit_edge.errors import ArtefactError, DataError, RequestError, require, require_installed
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.runtime.info import Runner
 from evit_edge.runtime.pixels import InputRange
@@ -52,12 +52,12 @@ def open_runner(
     file = Path(path)
     if is_package(file):
         require("torch", extra="convert")
-        require("coremltools", extra="convert")
-        from evit_edge.runtime.coreml import CoreMLRunner
+        require_installed("coremltools", extra="convert")  # of which only the message classes are imported
+        from evit_edge.runtime.coreml import open_coreml
 
         if input_range is not None:
             raise RequestError(f"{path} states what it expects of a pixel; drop the input range")
-        return CoreMLRunner.open(file, threads=threads, labels=labels, preprocessing=preprocessing)
+        return open_coreml(file, threads=threads, labels=labels, preprocessing=preprocessing)
     if file.suffix != ".tflite" and file.exists():
         accepted = ", ".join((".tflite", ".mlpackage", *CHECKPOINT_SUFFIXES))
         raise ArtefactError(f"{path} is of no known kind; {accepted} are accepted")

@@ -1,5 +1,7 @@
 """Single operations, random shapes and attributes, converted by coremltools, saved, evaluated: thousands."""
 
+from dataclasses import replace
+
 import coreml_cases_layers  # noqa: F401  importing the cases registers them
 import coreml_cases_picking  # noqa: F401
 import coreml_cases_pointwise  # noqa: F401
@@ -128,6 +130,90 @@ def test_torch_modules(opset, tmp_path):
             wrong[branch.title] = problem
     assert wrong == {}
     assert len(made) >= 100
+
+
+def _array(*shape, low=0.0625):
+    return np.linspace(low, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+
+
+REQUIRED = {
+    "conv": {"weight": _array(4, 4, 3, 3)},
+    "conv_transpose": {"weight": _array(4, 2, 3, 3)},
+    "max_pool": {"kernel_sizes": [2, 3], "pad_type": "valid"},
+    "avg_pool": {"kernel_sizes": [2, 3], "pad_type": "custom", "pad": [1, 1, 1, 1]},
+    "l2_pool": {"kernel_sizes": [2, 3], "pad_type": "valid"},
+    "batch_norm": {"mean": _array(4), "variance": _array(4)},
+    "instance_norm": {},
+    "layer_norm": {"axes": [1, 3]},
+    "l2_norm": {},
+    "local_response_norm": {"size": 3},
+    "linear": {"weight": _array(5, 6)},
+    "matmul": {"y": _array(1, 4, 6, 2)},
+    "softmax": {},
+    "gelu": {},
+    "inverse": {},
+    "log": {},
+    "rsqrt": {},
+    "reduce_sum": {},
+    "reduce_argmax": {},
+    "reduce_argmin": {},
+    "cumsum": {},
+    "argsort": {},
+    "topk": {},
+    "gather": {"indices": np.array([0], np.int32)},
+    "gather_along_axis": {"indices": np.zeros((2, 4, 6, 6), np.int32)},
+    "gather_nd": {"indices": np.array([[0, 1], [0, 3]], np.int32)},
+    "band_part": {},
+    "fill_like": {},
+    "pad": {"pad": [1, 0, 0, 2]},
+    "flatten2d": {},
+    "reverse": {},
+    "squeeze": {},
+    "slice_by_index": {"begin": [0, 1, 0, 2], "end": [1, 3, 5, 6]},
+    "sliding_windows": {"axis": 2, "size": 3},
+    "resize_bilinear": {"target_size_height": 3},
+    "upsample_bilinear": {"scale_factor_height": 2},
+    "upsample_nearest_neighbor": {"scale_factor_width": 2},
+    "resize": {"shape": np.array([3, 4], np.int32), "resized_dims": np.uint32(2)},
+    "scatter": {"indices": np.array([0], np.int32), "updates": _array(1, 4, 6, 6)},
+    "scatter_along_axis": {"indices": np.zeros((1, 4, 6, 6), np.int32), "updates": _array(1, 4, 6, 6)},
+    "scatter_nd": {"indices": np.array([[0, 1]], np.int32), "updates": _array(1, 6, 6)},
+}
+RENAMED = {"fill_like": "ref_tensor", "scatter": "data", "scatter_along_axis": "data", "scatter_nd": "data"}
+
+
+def _bare(package):
+    """The same without the parameters that REQUIRED does not name; and how many those are."""
+    operations, left_out = [], 0
+    for operation in package.function.operations:
+        kept = {RENAMED.get(operation.type, "x"), *REQUIRED.get(operation.type, operation.inputs)}
+        left_out += len(set(operation.inputs) - kept)
+        inputs = {key: bound for key, bound in operation.inputs.items() if key in kept}
+        operations.append(replace(operation, inputs=inputs))
+    block = replace(package.function.block, operations=tuple(operations))
+    return replace(package, function=replace(package.function, block=block)), left_out
+
+
+def test_parameters_that_a_file_leaves_out_have_their_defaults(tmp_path):
+    """coremltools writes every default into the file; other writers need not. Both must mean the same."""
+    x = _array(1, 4, 6, 6).astype(np.float64) / 1000  # small, so that an epsilon counts
+    drawn = []
+    for name, required in REQUIRED.items():
+        given = {RENAMED.get(name, "x"): None} | required
+
+        def build(mb, v, name=name, given=given):
+            return getattr(mb, name)(**{key: v if value is None else value for key, value in given.items()})
+
+        drawn.append(Drawn(name, name, Case((x,), build, (None,))))
+    package = write_program(drawn, "iOS18", np.float32, tmp_path / "full.mlpackage")
+    bare, left_out = _bare(package)
+    inputs = {f"i_{i}_0": torch.from_numpy(x) for i in range(len(drawn))}
+
+    full, short = (Evaluator(each, Precision.FLOAT64).run_tensors(inputs) for each in (package, bare))
+
+    # An epsilon in the file is float32; the one that is left out is not rounded.
+    torch.testing.assert_close(full, short, rtol=1e-6, atol=0)
+    assert left_out >= 60
 
 
 @pytest.mark.parametrize("defect", DEFECTS)

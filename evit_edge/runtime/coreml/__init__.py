@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evit_edge.runtime.coreml.apple import ComparedRunner, Comparison, open_coreml
     from evit_edge.runtime.coreml.encodings import Encoding
     from evit_edge.runtime.coreml.evaluator import Evaluator
     from evit_edge.runtime.coreml.interface import ColorOrder, ImageInput, Output, OutputType
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ColorOrder",
+    "ComparedRunner",
+    "Comparison",
     "CoreMLRunner",
     "DecodedWeight",
     "Encoding",
@@ -30,11 +33,14 @@ __all__ = [
     "Package",
     "Precision",
     "decoded_weights",
+    "open_coreml",
     "read_package",
 ]
 
 _HOMES = {
     "ColorOrder": "interface",
+    "ComparedRunner": "apple",
+    "Comparison": "apple",
     "CoreMLRunner": "runner",
     "DecodedWeight": "weights",
     "Encoding": "encodings",
@@ -45,6 +51,7 @@ _HOMES = {
     "Package": "package",
     "Precision": "precision",
     "decoded_weights": "weights",
+    "open_coreml": "apple",
     "read_package": "package",
 }
 

@@ -17,6 +17,9 @@ DESCRIPTION_KEY = "evit_edge"
 """User-defined metadata with a JSON object: ``preprocessing``, ``aliases``, ``output_kind``, ``labels``, each of
 them optional."""
 
+LABELS_KEY = "labels"
+"""User-defined metadata with a JSON array of names, for packages that are no classifiers to Core ML."""
+
 _NORMALISING = ("softmax", "sigmoid")
 _PASSING = ("cast", "identity", "reshape", "squeeze", "expand_dims", "flatten2d")
 
@@ -46,15 +49,28 @@ def read_description(package: Package) -> Description:
     """
     stated = _stated(package)
     try:
-        labels, rule, kind = (stated.get(key) for key in ("labels", "preprocessing", "output_kind"))
+        rule, kind = stated.get("preprocessing"), stated.get("output_kind")
         return Description(
             output_kind=OutputKind(kind) if kind is not None else graph_output_kind(package),
-            labels=package.labels or (tuple(str(label) for label in labels) if labels else None),
+            labels=package.labels or _listed(stated.get("labels")) or _listed(_json(package, LABELS_KEY)),
             preprocessing=None if rule is None else Preprocessing.from_json(rule),
             aliases={str(key): str(value) for key, value in (stated.get("aliases") or {}).items()},
         )
     except (ValueError, TypeError, AttributeError, EvitEdgeError) as exc:
         raise ArtefactError(f"{package.path}: its metadata {DESCRIPTION_KEY!r} cannot be read ({exc})") from exc
+
+
+def distinct_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Labels as a Core ML classifier can carry them, which keeps scores by label: each once.
+
+    ImageNet has two cranes and two maillots; the later one becomes ``crane (class 517)``.
+    """
+    seen: set[str] = set()
+    distinct = []
+    for class_id, label in enumerate(labels):
+        distinct.append(f"{label} (class {class_id})" if label in seen else label)
+        seen.add(label)
+    return tuple(distinct)
 
 
 def graph_output_kind(package: Package) -> OutputKind:
@@ -83,13 +99,21 @@ def _only(operation: Operation, key: str) -> str | None:
 
 
 def _stated(package: Package) -> dict[str, Any]:
-    content = package.user_defined.get(DESCRIPTION_KEY)
-    if content is None:
+    if DESCRIPTION_KEY not in package.user_defined:
         return {}
-    try:
-        fields = json.loads(content)
-    except (ValueError, RecursionError) as exc:
-        raise ArtefactError(f"{package.path}: its metadata {DESCRIPTION_KEY!r} is no JSON ({exc})") from exc
+    fields = _json(package, DESCRIPTION_KEY)
     if not isinstance(fields, dict):
         raise ArtefactError(f"{package.path}: its metadata {DESCRIPTION_KEY!r} is no JSON object")
     return fields
+
+
+def _json(package: Package, key: str) -> Any:
+    """What a key holds, or None where there is no such key or another's use of it."""
+    try:
+        return json.loads(package.user_defined.get(key, "null"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _listed(labels: Any) -> tuple[str, ...] | None:
+    return tuple(str(label) for label in labels) if isinstance(labels, list) and labels else None

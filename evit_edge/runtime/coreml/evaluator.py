@@ -23,6 +23,8 @@ from evit_edge.runtime.coreml.program import Binding, NamedType, Operation, Tens
 from evit_edge.runtime.coreml.weights import decode_constants, is_constant
 from evit_edge.tensors import UInt8Images
 
+__all__ = ["Evaluator", "Observer", "Precision"]
+
 Observer = Callable[[str, Tensor], None]
 """Gets each operation's outputs: name of the value, and (B, *declared shape)."""
 

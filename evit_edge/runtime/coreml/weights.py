@@ -12,6 +12,8 @@ from evit_edge.runtime.coreml.encodings import Constant, Encoding, Float64Array,
 from evit_edge.runtime.coreml.package import Package
 from evit_edge.runtime.coreml.program import Function, Operation, TensorType
 
+__all__ = ["Constant", "DecodedWeight", "Encoding", "decode_constants", "decoded_weights", "is_constant"]
+
 
 @dataclass(frozen=True)
 class DecodedWeight:

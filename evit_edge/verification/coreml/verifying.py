@@ -24,7 +24,7 @@ from evit_edge.manifest import Manifest, calibration_path, golden_path, manifest
 from evit_edge.models.checkpoints import Checkpoint
 from evit_edge.models.neural_engine import neural_engine
 from evit_edge.preprocessing import UInt8Image
-from evit_edge.runtime.coreml.description import read_description
+from evit_edge.runtime.coreml.description import distinct_labels, read_description
 from evit_edge.runtime.coreml.package import Package, read_package
 from evit_edge.runtime.coreml.runner import REMARK, CoreMLRunner
 from evit_edge.runtime.torch_checkpoint import TorchRunner
@@ -126,7 +126,7 @@ def _claims(subject: _Subject, checkpoint: Checkpoint | None) -> Claims:
     target, manifest = subject.manifest.artefact.deployment_target, subject.manifest
     labels, of = carried_labels(subject.package), "metadata"
     if checkpoint is not None and (subject.request.checkpoint is not None or "--labels" not in manifest.command):
-        labels, of = checkpoint.labels, "source"
+        labels, of = checkpoint.labels and distinct_labels(checkpoint.labels), "source"
     return Claims(
         labels=labels,
         labels_of=of,

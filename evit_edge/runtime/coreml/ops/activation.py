@@ -26,34 +26,34 @@ def relu6(call: Call) -> Tensor:
 
 @op("leaky_relu", parameters="x alpha", batching=Batching.POINTWISE)
 def leaky_relu(call: Call) -> Tensor:
-    """X, below 0 times alpha."""
+    """The input, below 0 times alpha."""
     return F.leaky_relu(call.tensor("x"), call.number("alpha"))
 
 
 @op("prelu", parameters="x alpha")
 def prelu(call: Call) -> Tensor:
-    """X, below 0 times its channel's alpha."""
+    """The input, below 0 times its channel's alpha."""
     x = call.tensor("x")  # (N, C, ...)
     return torch.where(x > 0, x, x * _per_channel(call, "alpha", x))
 
 
 @op("clamped_relu", parameters="x alpha beta", batching=Batching.POINTWISE)
 def clamped_relu(call: Call) -> Tensor:
-    """X, below 0 times alpha, at most beta."""
+    """The input, below 0 times alpha, at most beta."""
     x = call.tensor("x")
     return torch.clamp(torch.where(x >= 0, x, x * call.number("alpha")), max=call.number("beta"))
 
 
 @op("thresholded_relu", parameters="x alpha", batching=Batching.POINTWISE, moves=True)
 def thresholded_relu(call: Call) -> Tensor:
-    """X from alpha on, else 0."""
+    """The input from alpha on, else 0."""
     x = call.tensor("x")
     return torch.where(x >= call.number("alpha"), x, torch.zeros_like(x))
 
 
 @op("elu", parameters="x alpha", batching=Batching.POINTWISE)
 def elu(call: Call) -> Tensor:
-    """X, below 0 alpha (e^x - 1)."""
+    """The input, below 0 alpha (e^x - 1)."""
     x = call.tensor("x")
     return torch.where(x > 0, x, call.number("alpha") * torch.expm1(torch.clamp(x, max=0)))
 
@@ -84,7 +84,7 @@ def sigmoid_hard(call: Call) -> Tensor:
 
 @op("silu", parameters="x", batching=Batching.POINTWISE)
 def silu(call: Call) -> Tensor:
-    """X times its sigmoid."""
+    """The input times its sigmoid."""
     return F.silu(call.tensor("x"))
 
 
@@ -105,13 +105,13 @@ def softplus_parametric(call: Call) -> Tensor:
 
 @op("softsign", parameters="x", batching=Batching.POINTWISE)
 def softsign(call: Call) -> Tensor:
-    """X / (1 + |x|)."""
+    """The input over 1 + |x|."""
     return F.softsign(call.tensor("x"))
 
 
 @op("gelu", parameters="x mode", batching=Batching.POINTWISE)
 def gelu(call: Call) -> Tensor:
-    """X times the normal distribution's probability below x, or one of two approximations."""
+    """The input times the normal distribution's probability below x, or one of two approximations."""
     x = call.tensor("x")
     mode = call.choice("mode", (*_GELU, _SIGMOID_GELU), "EXACT")
     return x * torch.sigmoid(1.702 * x) if mode == _SIGMOID_GELU else F.gelu(x, approximate=_GELU[mode])

@@ -91,9 +91,11 @@ _register_simple()
 
 @op("real_div", parameters="x y", batching=Batching.POINTWISE)
 def real_div(call: Call) -> Tensor:
-    """X / y; whole numbers are divided as MIL declares it, to a whole number again."""
+    """Real numbers, divided."""
     x, y = call.tensor("x"), call.tensor("y")
-    return torch.true_divide(x, y) if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
+    if not x.is_floating_point():
+        raise call.refusal("it divides whole numbers, and its definition leaves open how the result is rounded")
+    return torch.true_divide(x, y)
 
 
 @op("floor_div", parameters="x y", batching=Batching.POINTWISE)
@@ -122,7 +124,7 @@ def rsqrt(call: Call) -> Tensor:
 
 @op("clip", parameters="x alpha beta", batching=Batching.POINTWISE)
 def clip(call: Call) -> Tensor:
-    """X limited to alpha..beta."""
+    """The input limited to alpha..beta."""
     return torch.clamp(call.tensor("x"), call.number("alpha"), call.number("beta"))
 
 

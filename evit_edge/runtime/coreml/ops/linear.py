@@ -11,7 +11,7 @@ from evit_edge.runtime.coreml.ops.registry import Call, op
 
 @op("linear", parameters="x weight bias")
 def linear(call: Call) -> Tensor:
-    """X weight^T + bias: x (..., D), weight (D_out, D)."""
+    """The product x weight^T, plus bias: x (..., D), weight (D_out, D)."""
     return F.linear(call.tensor("x"), call.tensor("weight"), call.optional("bias"))
 
 

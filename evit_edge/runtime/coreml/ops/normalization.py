@@ -40,14 +40,14 @@ def layer_norm(call: Call) -> Tensor:
 
 @op("l2_norm", parameters="x epsilon")
 def l2_norm(call: Call) -> Tensor:
-    """X over the square root of its sum of squares along the last three axes, epsilon added to the sum."""
+    """The input over the square root of its sum of squares along the last three axes, epsilon added to the sum."""
     x = call.tensor("x")
     return x / torch.sqrt(x.square().sum((-3, -2, -1), keepdim=True) + call.number("epsilon", 1e-6))
 
 
 @op("local_response_norm", parameters="x size alpha beta k")
 def local_response_norm(call: Call) -> Tensor:
-    """X over (k + alpha mean(x^2 of neighbouring channels))^beta."""
+    """The input over (k + alpha mean(x^2 of neighbouring channels))^beta."""
     x = call.tensor("x")  # (N, C, ...)
     size = call.integer("size")
     squares = F.pad(x.square(), [0, 0] * (x.ndim - 2) + [size // 2, (size - 1) // 2])

@@ -26,7 +26,7 @@ def slice_by_index(call: Call) -> Tensor:
 
 @op("slice_update", parameters="x update " + _SLICE, moves=True)
 def slice_update(call: Call) -> Tensor:
-    """X with the part that ``slice_by_index`` would take replaced by another tensor."""
+    """The input with the part that ``slice_by_index`` would take replaced by another tensor."""
     x, update = call.tensor("x"), call.tensor("update")
     places = _places(call, x)
     part = update.reshape([len(p) for p in places])
