@@ -17,8 +17,8 @@ from evit_edge.pipeline.contents import Built, carried_description, description
 from evit_edge.pipeline.journal import Journal
 from evit_edge.pipeline.ranges import Calibrated, FloatGraph, calibrate
 from evit_edge.pipeline.request import ConvertRequest, Stage
-from evit_edge.runtime.coreml.description import DESCRIPTION_KEY, distinct_labels
 from evit_edge.runtime.coreml import Evaluator, Precision, read_package
+from evit_edge.runtime.coreml.description import DESCRIPTION_KEY, distinct_labels
 from evit_edge.tensors import Float32Array, UInt8Images
 
 _NO_GAIN = (

@@ -89,15 +89,11 @@ def test_integer_activations_are_calibrated_on_photos(
         calibration=(photo_folder,),
         output_kind=OutputKind.LOGITS,
     )
-    try:
-        result = convert(request, told.append)
-    except VerificationError as exc:  # random weights promise no accuracy; all else has to hold
-        assert "compression" in str(exc)
-    else:
-        assert (tmp_path / "random-int8-full.mlpackage.calibration.json").is_file()
-        assert result.manifest.artefact.output_kind is OutputKind.LOGITS
-        assert result.manifest.calibration is not None
-        assert result.manifest.calibration.samples == 5
+    result = convert(request, told.append)
+    assert (tmp_path / "random-int8-full.mlpackage.calibration.json").is_file()
+    assert result.manifest.artefact.output_kind is OutputKind.LOGITS
+    assert result.manifest.calibration is not None
+    assert result.manifest.calibration.samples == 5
     assert any("A13" in (progress.remark or "") for progress in told)
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from evit_converters.checks import first_line
+from evit_converters.coreml.frontend import mend_frontend
 from evit_converters.errors import ConverterError, ExportError
 from evit_converters.quiet import quiet
 
@@ -24,7 +25,7 @@ def coremltools() -> Any:
     try:
         with quiet():
             module = importlib.import_module("coremltools")
-            _register_alias()
+            mend_frontend()
     except ImportError as exc:
         raise ExportError("coremltools is not installed; pip install 'coremltools>=9,<10'") from exc
     return module
@@ -61,15 +62,3 @@ def _release(exc: BaseException | None) -> None:
     while exc is not None:
         traceback.clear_frames(exc.__traceback__)
         exc = exc.__cause__ or exc.__context__
-
-
-def _register_alias() -> None:
-    """Teach it the operation ``alias``, which torch.export leaves where a tensor gets a second name."""
-    registry = importlib.import_module("coremltools.converters.mil.frontend.torch.torch_op_registry")
-    operations = importlib.import_module("coremltools.converters.mil.frontend.torch.ops")
-
-    def alias(context: Any, node: Any) -> None:
-        context.add(operations._get_inputs(context, node, expected=1)[0], torch_name=node.name)
-
-    if "alias" not in registry._TORCH_OPS_REGISTRY:
-        registry.register_torch_op(alias)

@@ -173,15 +173,11 @@ class Layers:
         if found is None or (found[2] == 0 and kind in ("sub", "div")):  # a constant minus the layer, or over it
             return None
         other, told, _ = found
-        match kind:
-            case "mul":
-                return Affine(other, 0.0, 0.0, told)
-            case "add":
-                return Affine(1.0, other, abs(other), told)
-            case "sub":
-                return Affine(1.0, -other, abs(other), told)
-            case "div":
-                return Affine(1.0 / other, 0.0, 0.0, told)
+        value = torch.as_tensor(other, dtype=torch.float64)
+        if kind in ("mul", "div"):
+            return Affine(value if kind == "mul" else 1 / value, 0.0, 0.0, told)
+        if kind in ("add", "sub"):
+            return Affine(1.0, value if kind == "add" else -value, value.abs(), told)
         return None
 
     def _constant_operand(self, node: fx.Node, width: int) -> tuple[Tensor | float, str, int] | None:
