@@ -16,8 +16,9 @@ _MODULES = {Target.TFLITE: ("litert_torch", "ai_edge_quantizer"), Target.COREML:
 def convert(request: ConvertRequest, tell: Callable[[Progress], None] = lambda _: None) -> ConvertResult:
     """Convert a classifier and prove that the file answers like it.
 
-    Writes ``NAME-int8.tflite`` (or ``-fp16``, ``-fp32``), and beside it ``.json`` and ``.golden.npz`` into ``request.output``,
-    and ``.calibration.json`` where photos were calibrated with: all of them, or none.
+    Writes ``NAME-int8.tflite`` or ``.mlpackage`` (or ``-fp16``, ``-fp32`` and so on) into ``request.output``, and
+    beside it, with its name in front, ``.json``, ``.golden.npz`` and, where photos were calibrated with,
+    ``.calibration.json``: all of them, or none.
 
     Args:
         request: What to do.
