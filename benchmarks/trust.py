@@ -43,7 +43,7 @@ from evit_edge.pipeline import ConvertRequest, convert
 from evit_edge.runtime import open_runner
 
 NEAR, SLOWDOWN, MOST_OVERHEAD = 0.03, 0.10, 0.02
-BLOCK, BLOCKS, LOADS = 10, 12, 30
+BLOCK, BLOCKS, LOADS = 3, 30, 30
 HOG = "while True: pass"
 
 
