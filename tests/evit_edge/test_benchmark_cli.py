@@ -221,8 +221,8 @@ def slower(report, factor):
     stretched = {
         name: factor * getattr(figures, name) for name in ("min_s", "mean_s", "max_s", "p50_s", "p90_s", "p99_s")
     }
-    times = tuple(factor * time for time in row.runs.times_s)
-    row = replace(row, statistics=replace(figures, **stretched), runs=replace(row.runs, times_s=times))
+    times, cpu = (tuple(factor * time for time in column) for column in (row.runs.times_s, row.runs.cpu_s))
+    row = replace(row, statistics=replace(figures, **stretched), runs=replace(row.runs, times_s=times, cpu_s=cpu))
     return replace(report, measurements=(row, *others))
 
 
