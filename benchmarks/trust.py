@@ -3,7 +3,8 @@
 Four experiments, with the defaults of `evit-edge benchmark`:
 
 * the same: a model against itself. Its ratio should be within 3 % of 1, and the interval should hold 1.
-* slower: the model against itself with 10 % more work behind each run. The interval should exclude 1.
+* slower: the model against itself with 10 % more work behind each run. The interval should exclude 1. (On a
+  crowded machine the ratio is above 1.10: while the added work runs, the neighbours take the model's caches.)
 * a hog: a busy process started half-way. The verdict should be noisy.
 * overhead: what the recording of single times adds to a model of about a millisecond.
 
@@ -42,7 +43,7 @@ from evit_edge.pipeline import ConvertRequest, convert
 from evit_edge.runtime import open_runner
 
 NEAR, SLOWDOWN, MOST_OVERHEAD = 0.03, 0.10, 0.02
-BLOCK, BLOCKS, LOADS = 10, 12, 30
+BLOCK, BLOCKS, LOADS = 3, 30, 30
 HOG = "while True: pass"
 
 
@@ -65,15 +66,15 @@ def load(path: Path) -> Invocation:
 
 
 def load_slower(path: Path) -> Invocation:
-    """A fresh load, and 10 % of each run's own time spent behind it."""
+    """A fresh load, and 10 % of the time for which each run had the core spent behind it."""
     run = load(path)
 
     def slower() -> None:
-        start = time.perf_counter()
+        start = time.thread_time()
         run()
-        end = time.perf_counter()
+        end = time.thread_time()
         until = end + SLOWDOWN * (end - start)
-        while time.perf_counter() < until:
+        while time.thread_time() < until:
             pass
 
     return slower

@@ -18,6 +18,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "torch",
         "litert-torch",
         "ai-edge-quantizer",
+        "coremltools",
         "flatbuffers",
         "networkx",
         "safetensors",

@@ -156,7 +156,11 @@ def _engine(source: str, info: ModelInfo) -> Engine:
 
 
 def size_and_hash(path: Path) -> tuple[int, str]:
-    """Of a file; of a package, over its files in order."""
+    """Of a file; of a package, over its files in order, their names among it.
+
+    Raises:
+        ArtefactError: There is neither.
+    """
     if path.is_file():
         return path.stat().st_size, sha256_of(path)
     files = sorted(entry for entry in path.rglob("*") if entry.is_file())

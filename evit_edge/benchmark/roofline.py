@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from evit_edge.benchmark.figures import Limit
 from evit_edge.benchmark.peak_model import MACS, peak_model
 from evit_edge.benchmark.work import Work
 from evit_edge.errors import MissingExtraError
-from evit_edge.runtime.engines import preferred_engine
+from evit_edge.runtime.engines import open_interpreter
 
 NUMBER_TYPES = ("float32", "int8")
 _BLOCKS = tuple(2**n for n in (18, 20, 22, 24, 26, 28))
@@ -68,9 +69,10 @@ def bandwidth_at(peaks: Peaks, block_bytes: int) -> float:
 
 def _convolution_s(number_type: str, threads: int) -> float:
     content = peak_model(number_type)
-    make = importlib.import_module(preferred_engine().module).Interpreter
-    interpreter = make(model_content=content, num_threads=threads)
-    interpreter.allocate_tensors()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "peak.tflite"
+        path.write_bytes(content)
+        _, interpreter = open_interpreter(path, threads)
     detail = interpreter.get_input_details()[0]
     values = 20 * np.random.default_rng(0).standard_normal(detail["shape"])
     interpreter.set_tensor(detail["index"], values.astype(detail["dtype"]))

@@ -27,7 +27,7 @@ Invocation = Callable[[], object]
 TURN_S = 0.010
 _HELPED = 0.05
 _RUNS_PER_TURN = 100
-LOAD_EVERY_S = 0.1
+LOAD_EVERY_S = 0.06
 MOST_LOADS, FEWEST_LOADS = 60, 8
 LOADING_S = 10.0
 """Time that loading afresh may take beside the measured time, all loads and models together."""

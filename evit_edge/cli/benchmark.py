@@ -83,6 +83,7 @@ def benchmark(
     from evit_edge.cli.benchmark_view import print_report, shown
 
     check_outputs(json, html, markdown)
+    _protect_manifests(json, [*artefacts, *([baseline] if baseline else [])])
     least_runs, least_s = _least(runs, min_time, thorough)
     request = BenchmarkRequest(
         artefacts=tuple(artefacts),
@@ -168,6 +169,22 @@ def check_outputs(*paths: Path | None) -> None:
         folder = path.parent
         if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
             raise OutputError(f"{path} cannot be written; give a file in an existing, writable folder")
+
+
+def _protect_manifests(report: Path | None, artefacts: list[str]) -> None:
+    """Keep a report from lying where an artefact's manifest is looked for.
+
+    Raises:
+        OutputError: It would.
+    """
+    from evit_edge.errors import OutputError
+    from evit_edge.manifest import manifest_path
+
+    for artefact in artefacts:
+        if report is not None and report.absolute() == manifest_path(Path(artefact)).absolute():
+            raise OutputError(
+                f"{report} is the place of {artefact}'s manifest; choose another name for the report"
+            )
 
 
 def write_outputs(report: Report, json: Path | None, html: Path | None, markdown: Path | None) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 
 from evit_edge.errors import ArtefactError, require
 from evit_edge.preprocessing import Preprocessing
-from evit_edge.runtime.info import ModelInfo, RuleSource, check_images
+from evit_edge.runtime.info import ModelInfo, check_images
 from evit_edge.runtime.pixels import InputRange, look_up, pixel_table
+from evit_edge.runtime.rules import preprocessing_rule
 from evit_edge.runtime.shapes import check_scores, picture_layout
 from evit_edge.tensors import Float32Array, Layout, OutputKind, TensorSpec, UInt8Images
 
@@ -33,7 +34,7 @@ class OnnxRunner:
         threads: Threads within an operator.
         labels: Names of the classes; the file has no place for them.
         input_range: What a float input expects of a pixel; -1..1 if not given.
-        preprocessing: The resize and crop rule; the default at the input's size if not given.
+        preprocessing: The resize and crop rule, in place of the manifest's or the default.
 
     Raises:
         ArtefactError: The file is no sound classifier of one square RGB picture.
@@ -56,9 +57,7 @@ class OnnxRunner:
         spec, out = _tensor_spec(source, path), _tensor_spec(target, path)
         layout, side = picture_layout(spec, path)
         check_scores(out, path)
-        rule = preprocessing or Preprocessing(image_size=side)
-        if rule.image_size != side:
-            raise ArtefactError(f"{path.name} takes {side} px and the rule given cuts {rule.image_size} px")
+        rule, rule_source = preprocessing_rule(path, requested=preprocessing, carried=None, side=side)
         self._input, self._layout, self._side = spec.name, layout, side
         self._table = pixel_table(spec, input_range.normalization if input_range else None)
         self._path = path
@@ -68,7 +67,7 @@ class OnnxRunner:
             output=out,
             layout=layout,
             preprocessing=rule,
-            preprocessing_source=RuleSource.DEFAULT if preprocessing is None else RuleSource.REQUEST,
+            preprocessing_source=rule_source,
             output_kind=self._output_kind(),
             runtime="onnxruntime",
             runtime_version=str(onnxruntime.__version__),

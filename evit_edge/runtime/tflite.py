@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from evit_edge.errors import ArtefactError
-from evit_edge.manifest import manifest_path, read_manifest
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.runtime.engines import open_interpreter
-from evit_edge.runtime.info import ModelInfo, RuleSource, check_images
+from evit_edge.runtime.info import ModelInfo, check_images
 from evit_edge.runtime.pixels import InputRange, dequantize, look_up, pixel_table
+from evit_edge.runtime.rules import label_aliases, preprocessing_rule
 from evit_edge.runtime.shapes import check_scores, picture_layout
-from evit_edge.runtime.tflite_file import TfliteFile, read_tflite_file
+from evit_edge.runtime.tflite_file import read_tflite_file
 from evit_edge.tensors import Float32Array, Layout, TensorSpec, UInt8Images
 
 
@@ -53,7 +53,9 @@ class TfliteRunner:
         spec, out = _tensor_spec(source, path), _tensor_spec(target, path)
         layout, side = picture_layout(spec, path)
         check_scores(out, path)
-        rule, rule_source = _rule(path, described, preprocessing, side)
+        rule, rule_source = preprocessing_rule(
+            path, requested=preprocessing, carried=described.preprocessing, side=side
+        )
         self._table = pixel_table(spec, input_range.normalization if input_range else described.normalization)
         self._info = ModelInfo(
             path=path,
@@ -67,7 +69,7 @@ class TfliteRunner:
             runtime_version=engine.version,
             threads=threads,
             labels=labels or described.labels,
-            aliases=_aliases(path, described),
+            aliases=label_aliases(path, described.aliases),
         )
 
     @property
@@ -125,34 +127,3 @@ def _tensor_spec(detail: dict[str, Any], path: Path) -> TensorSpec:
         scale=float(scales[0]) if quantized else None,
         zero_point=int(zero_points[0]) if quantized else None,
     )
-
-
-def _rule(
-    path: Path, described: TfliteFile, requested: Preprocessing | None, side: int
-) -> tuple[Preprocessing, RuleSource]:
-    """The rule that was asked for, else the file's, else the manifest's, else the default at the input's size."""
-    candidates = [(requested, RuleSource.REQUEST), (described.preprocessing, RuleSource.FILE)]
-    beside = manifest_path(path)
-    if requested is None and described.preprocessing is None and _is_ours(beside):
-        candidates.append((read_manifest(beside).preprocessing, RuleSource.MANIFEST))
-    rule, source = next((c for c in candidates if c[0] is not None), (None, RuleSource.DEFAULT))
-    if rule is None:
-        return Preprocessing(image_size=side), source
-    if rule.image_size != side:
-        raise ArtefactError(f"{path.name} takes {side} px and its rule ({source.value}) cuts {rule.image_size} px")
-    return rule, source
-
-
-def _aliases(path: Path, described: TfliteFile) -> dict[str, str]:
-    beside = manifest_path(path)
-    if described.aliases or not _is_ours(beside):
-        return described.aliases
-    return read_manifest(beside).aliases
-
-
-def _is_ours(path: Path) -> bool:
-    """Third parties lay JSON files of other kinds beside their models."""
-    if not path.is_file():
-        return False
-    head = path.read_bytes()[:200]
-    return b'"schema"' in head and b'"tool_version"' in head

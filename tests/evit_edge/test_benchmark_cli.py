@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from evit_edge.benchmark.report import Status, read_report, write_report
 from evit_edge.cli.main import app
+from evit_edge.manifest import manifest_path
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "report-host.json"
@@ -91,6 +92,13 @@ def test_wrong_usage_is_one_line(options, code, words, invoke, colour_model):
     assert result.exit_code == code
     assert words in result.output
     assert code == 2 or result.stderr.count("\n") == 1
+
+
+def test_a_report_does_not_take_a_manifests_place(invoke, tmp_path):
+    result = invoke("benchmark", tmp_path / "m0.tflite", "--json", manifest_path(tmp_path / "m0.tflite"))
+    assert result.exit_code == 1
+    assert "m0.tflite's manifest" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_apple_package_is_refused_here_unless_it_is_asked_for(invoke, tmp_path):
@@ -213,8 +221,8 @@ def slower(report, factor):
     stretched = {
         name: factor * getattr(figures, name) for name in ("min_s", "mean_s", "max_s", "p50_s", "p90_s", "p99_s")
     }
-    times = tuple(factor * time for time in row.runs.times_s)
-    row = replace(row, statistics=replace(figures, **stretched), runs=replace(row.runs, times_s=times))
+    times, cpu = (tuple(factor * time for time in column) for column in (row.runs.times_s, row.runs.cpu_s))
+    row = replace(row, statistics=replace(figures, **stretched), runs=replace(row.runs, times_s=times, cpu_s=cpu))
     return replace(report, measurements=(row, *others))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from evit_edge.benchmark import BenchmarkRequest, DeviceChoice, DeviceKind, Judgement, Status, benchmark
-from evit_edge.benchmark.artefacts import invocation, open_subjects
+from evit_edge.benchmark.artefacts import invocation, open_subjects, size_and_hash
 from evit_edge.benchmark.child import peak_bytes
 from evit_edge.benchmark.device import Bandwidth, Peaks
 from evit_edge.benchmark.environment import environment
@@ -106,6 +106,19 @@ def test_the_same_file_twice_has_two_names(models):
         "uint8-nhwc-probabilities.tflite",
         "uint8-nhwc-probabilities.tflite (2)",
     ]
+
+
+def test_a_package_is_hashed_over_its_files(tmp_path):
+    package = tmp_path / "m.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    with pytest.raises(ArtefactError, match="neither"):
+        size_and_hash(package)
+    (package / "Manifest.json").write_bytes(b"{}")
+    (package / "Data" / "weights").write_bytes(b"1234")
+    size, digest = size_and_hash(package)
+    assert size == 6
+    (package / "Data" / "weights").rename(package / "Data" / "other")
+    assert size_and_hash(package)[1] != digest
 
 
 def test_a_checkpoint_beside_its_artefact(m0_checkpoint, m0_artefact):

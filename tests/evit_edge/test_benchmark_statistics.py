@@ -35,6 +35,7 @@ def test_a_percentile_is_the_order_statistic_and_numpys_inverted_cdf(values, per
     assert found in values
 
 
+@settings(max_examples=40)
 @given(times)
 def test_figures_are_numpys_and_in_order(values):
     found = describe(Runs(tuple(values)))
