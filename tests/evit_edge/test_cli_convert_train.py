@@ -72,7 +72,7 @@ BAD_INPUT = {
         "convert --weights {m0} --quantize int8 --calibration {bad}/cache.json -o {out}",
         "no usable calibration cache",
     ),
-    "photos without use": ("convert --weights {m0} --calibration {bad}/mixed -o {out}", "serves integer activations"),
+    "photos without use": ("convert --weights {m0} --calibration {bad}/mixed -o {out}", "serves integer"),
     "a file as output folder": ("convert --weights {m0} -o {bad}/file", "cannot be written"),
     "unwritable output": ("convert --weights {m0} -o /proc/nowhere", "cannot be written"),
     "train: no such folder": ("train {bad}/none -o {out}", "no folder at"),
