@@ -74,8 +74,8 @@ class Thresholds:
 
         Float keeps torch's answers but for rounding. Half floats keep 11 bits of each weight. For int8 the least
         agreement is what users are promised; SQNR and cosine are set below what sound calibrations reach on the
-        shipped model and above what clipped ranges give. Palettes lose visibly, and are held to less; a palette of 16
-        values that loses more than every fifth answer is refused.
+        shipped model and above what clipped ranges give. Palettes lose visibly, and are held to less; a palette of
+        16 values that loses more than every fifth answer is refused.
         """
         match quantization:
             case Quantization.NONE:
