@@ -59,6 +59,7 @@ def write_coreml(
         module = neural_engine(checkpoint.model)
         interface = _interface(checkpoint, request)
         program = coreml.export(module, interface, precision=quantization.precision, target=target)
+    journal.remark(Stage.EXPORT, _told(coreml.advise(program)))
     calibrated = None
     if source is not None:
         journal.remark(Stage.CALIBRATE, _NO_GAIN)
@@ -80,6 +81,12 @@ def _target(
         Stage.EXPORT, f"{quantization} opens on {target} and later; --deployment-target asks for another"
     )
     return target
+
+
+def _told(advice: coreml.Advice) -> str:
+    """What may trouble the Neural Engine, in a line."""
+    counts = ", ".join(f"{concern} {len(names)}" for concern, names in advice.concerns.items())
+    return f"for the Neural Engine, of {advice.operations} operations: {counts} ({advice.remark})"
 
 
 def _interface(checkpoint: Checkpoint, request: ConvertRequest) -> coreml.Interface:

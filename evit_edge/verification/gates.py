@@ -74,18 +74,16 @@ class Thresholds:
 
         Float keeps torch's answers but for rounding. Half floats keep 11 bits of each weight. For int8 the least
         agreement is what users are promised; SQNR and cosine are set below what sound calibrations reach on the
-        shipped model and above what clipped ranges give. Integers throughout and palettes lose visibly, and are
-        held to less; a palette of 16 values that loses more than every fifth answer is refused.
+        shipped model and above what clipped ranges give. Palettes lose visibly, and are held to less; a palette of
+        16 values that loses more than every fifth answer is refused.
         """
         match quantization:
             case Quantization.NONE:
                 return cls(max_relative_error=1e-4, min_sqnr_db=None, min_cosine=None, min_agreement=0.995)
             case Quantization.FP16:
                 return cls(max_relative_error=1e-2, min_sqnr_db=None, min_cosine=None, min_agreement=0.985)
-            case Quantization.INT8:
+            case Quantization.INT8 | Quantization.INT8_FULL:
                 return cls(max_relative_error=None, min_sqnr_db=12.0, min_cosine=0.95, min_agreement=0.94)
-            case Quantization.INT8_FULL:
-                return cls(max_relative_error=None, min_sqnr_db=12.0, min_cosine=0.95, min_agreement=0.90)
             case Quantization.PALETTE6:
                 return cls(max_relative_error=None, min_sqnr_db=6.0, min_cosine=0.85, min_agreement=0.92)
             case Quantization.PALETTE4:

@@ -43,7 +43,9 @@ def test_it_writes_a_package_and_its_evidence(int8: tuple[ConvertResult, list[Pr
     assert entry.sha256 == sha256_of(result.artefact)
     assert entry.size_bytes == size_of(result.artefact) > 2_000_000
     assert (entry.format, entry.deployment_target, entry.partitions) == ("coreml", "iOS16", None)
-    assert any("iOS16" in (progress.remark or "") for progress in told)
+    remarks = [progress.remark or "" for progress in told]
+    assert any("iOS16" in remark for remark in remarks)
+    assert any("transpose 0" in remark and "no A13 was measured" in remark for remark in remarks)
 
 
 def test_it_is_proved_against_the_checkpoint(int8: tuple[ConvertResult, list[Progress]]) -> None:
