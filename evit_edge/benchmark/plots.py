@@ -99,21 +99,63 @@ def time_series(report: Report) -> str:
     return picture(WIDTH, top, "Run times over time", parts)
 
 
+def starts(report: Report) -> str:
+    """Where a tool gives figures of each of its starts and no single times: mean and extent, start by start."""
+    rows = [(i, row) for i, row in enumerate(report.measurements) if len(row.starts) > 1]
+    if not rows:
+        return ""
+    across = Scale(1, max(len(row.starts) for _, row in rows), LEFT, WIDTH - RIGHT)
+    parts: list[str] = []
+    top = TOP
+    for index, row in rows:
+        low, mean, most = (
+            1e3 * np.array(column)
+            for column in zip(*((start.min_s, start.mean_s, start.max_s) for start in row.starts), strict=True)
+        )
+        up = _upwards(low, mean, top, most_ms=float(most.max()))
+        numbers: Values = np.arange(1, len(row.starts) + 1).astype(np.float64)
+        parts += _one_plot(" ".join(label(report, row)), up, top)
+        parts += _curve((low, mean, most, numbers), across, up, f"c{index % COLOURS}")
+        for x, y in zip(numbers.tolist(), mean.tolist(), strict=True):
+            told = hint(f"start {x:.0f}: mean {y:.3g} ms")
+            parts.append(element("circle", told, cx=across(x), cy=up(y), r=3, class_="dot"))
+        top += _SERIES + _GAP
+    parts += bottom_axis(across, top - _GAP, TOP, "start of the tool")
+    return picture(WIDTH, top, "Figures of each start", parts)
+
+
 def _one_series(name: str, runs: Runs, index: int, across: Scale, top: float) -> list[str]:
-    times, starts = 1e3 * np.array(runs.times_s), np.array(runs.starts_s)
-    high = max(float(np.quantile(times, 0.99)), 1.02 * float(times.min()))
-    up = Scale(0.9 * float(times.min()), 1.05 * high, top + _SERIES, top + 4)
+    times = 1e3 * np.array(runs.times_s)
+    up = _upwards(times, times, top)
+    parts = _one_plot(name, up, top)
+    parts += [_new_load(across(moment), top) for moment in _load_starts(runs)]
     colour = "reference" if index < 0 else f"c{index % COLOURS}"
-    low, middle, most, moments = _buckets(times, starts)
+    return parts + _curve(_buckets(times, np.array(runs.starts_s)), across, up, colour)
+
+
+def _upwards(low: Values, typical: Values, top: float, most_ms: float | None = None) -> Scale:
+    """A vertical scale in ms from a tenth below the least to the 99th percentile, or to ``most_ms``."""
+    least = float(low.min())
+    high = max(float(np.quantile(typical, 0.99)) if most_ms is None else most_ms, 1.02 * least)
+    return Scale(0.9 * least, 1.05 * high, top + _SERIES, top + 4)
+
+
+def _one_plot(name: str, up: Scale, top: float) -> list[str]:
+    """A plot's name and its lines."""
+    words = text(LEFT - 46, top + _SERIES / 2, _short(name), css="name", anchor="end")
+    return [words, *left_axis(up, LEFT, WIDTH - RIGHT)]
+
+
+def _curve(points: tuple[Values, Values, Values, Values], across: Scale, up: Scale, colour: str) -> list[str]:
+    """A line of the middle values in a band from the least to the most; the last column is where."""
+    low, middle, most, moments = points
     there = [f"{across(x):.1f} {up(y):.1f}" for x, y in zip(moments, most, strict=True)]
     back = [f"{across(x):.1f} {up(y):.1f}" for x, y in zip(moments[::-1], low[::-1], strict=True)]
     line = [f"{across(x):.1f} {up(y):.1f}" for x, y in zip(moments, middle, strict=True)]
-    parts = [text(LEFT - 46, top + _SERIES / 2, _short(name), css="name", anchor="end")]
-    parts += left_axis(up, LEFT, WIDTH - RIGHT)
-    parts += [_new_load(across(moment), top) for moment in _load_starts(runs)]
-    parts.append(element("path", d=f"M{'L'.join(there + back)}Z", class_=f"band {colour}"))
-    parts.append(element("path", d=f"M{'L'.join(line)}", class_=f"line {colour}"))
-    return parts
+    return [
+        element("path", d=f"M{'L'.join(there + back)}Z", class_=f"band {colour}"),
+        element("path", d=f"M{'L'.join(line)}", class_=f"line {colour}"),
+    ]
 
 
 def _buckets(times: Values, starts: Values) -> tuple[Values, Values, Values, Values]:
