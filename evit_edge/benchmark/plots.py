@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evit_edge.benchmark.figures import Interval, Runs, Statistics
-from evit_edge.benchmark.presentation import bounds, label, milliseconds
+from evit_edge.benchmark.presentation import bounds, milliseconds, name_of, told_ratio
 from evit_edge.benchmark.report import Measurement, Ratio, Report
 from evit_edge.benchmark.svg import Scale, bottom_axis, element, hint, left_axis, picture, text
 
@@ -46,7 +46,7 @@ def _distribution(report: Report, row: Measurement, scale: Scale, top: float, in
     figures = row.statistics
     if figures is None:
         return []
-    base, name = top + _ROW - 6, " ".join(label(report, row))
+    base, name = top + _ROW - 6, name_of(report, row)
     parts = [
         text(LEFT - 10, base - 12, _short(name), css="name", anchor="end"),
         _bars(row.runs, scale, base, index),
@@ -82,7 +82,7 @@ def _span(interval: Interval, scale: Scale, top: float, base: float) -> str:
 
 def time_series(report: Report) -> str:
     """Every run over time: the middle of neighbouring runs as a line, their extent as a band."""
-    series = [(" ".join(label(report, row)), row.runs, i) for i, row in enumerate(report.measurements)]
+    series = [(name_of(report, row), row.runs, i) for i, row in enumerate(report.measurements)]
     series += [(f"reference loop, {device.id}", device.reference, -1) for device in report.devices]
     series = [entry for entry in series if len(entry[1].starts_s) > 1]
     if not series:
@@ -114,7 +114,7 @@ def starts(report: Report) -> str:
         )
         up = _upwards(low, mean, top, most_ms=float(most.max()))
         numbers: Values = np.arange(1, len(row.starts) + 1).astype(np.float64)
-        parts += _one_plot(" ".join(label(report, row)), up, top)
+        parts += _one_plot(name_of(report, row), up, top)
         parts += _curve((low, mean, most, numbers), across, up, f"c{index % COLOURS}")
         for x, y in zip(numbers.tolist(), mean.tolist(), strict=True):
             told = hint(f"start {x:.0f}: mean {y:.3g} ms")
@@ -191,7 +191,7 @@ def stage_bars(report: Report) -> str:
     parts = _legend(names) + bottom_axis(scale, bottom, top, "ms, medians")
     for i, (row, total) in enumerate(zip(rows, totals, strict=True)):
         y, at = top + 30 * i + 5, 0.0
-        parts.append(text(LEFT - 10, y + 14, _short(" ".join(label(report, row))), css="name", anchor="end"))
+        parts.append(text(LEFT - 10, y + 14, _short(name_of(report, row)), css="name", anchor="end"))
         for j, stage in enumerate(row.stages):
             value = 1e3 * stage.statistics.typical_s
             told = hint(f"{stage.stage.value}: {value:.3g} ms")
@@ -227,10 +227,10 @@ def ratio_bars(report: Report) -> str:
 
 
 def _ratio(report: Report, found: Ratio, scale: Scale, y: float) -> list[str]:
-    told = f"{found.value:.3f} {bounds(found.interval, 3)}"
+    told = told_ratio(found)
     x1, x2 = scale(found.interval.low), scale(found.interval.high)
     return [
-        text(LEFT - 10, y + 4, _short(" ".join(label(report, found))), css="name", anchor="end"),
+        text(LEFT - 10, y + 4, _short(name_of(report, found)), css="name", anchor="end"),
         element("line", x1=x1, y1=y, x2=x2, y2=y, class_="whisker"),
         element("circle", hint(told), cx=scale(found.value), cy=y, r=4, class_="dot"),
         text(WIDTH - RIGHT - 140, y + 4, told, css="tick"),
