@@ -38,7 +38,7 @@ def convert(
     image_size: Annotated[
         int | None, typer.Option("--image-size", help="Input side in pixels, 128 to 512.")
     ] = None,
-    to: Annotated[str, typer.Option("--to", help="tflite, coreml, or both: tflite,coreml.")] = "tflite",
+    to: Annotated[str, typer.Option("--to", help="tflite, coreml, onnx, or several: tflite,coreml.")] = "tflite",
     quantize: Annotated[
         str, typer.Option("--quantize", help="none, fp16 or int8; coreml also int8-full, palette4, palette6.")
     ] = "none",

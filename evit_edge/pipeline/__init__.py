@@ -10,22 +10,27 @@ from evit_edge.pipeline.request import ConvertRequest, ConvertResult, Progress, 
 __all__ = ["ConvertRequest", "ConvertResult", "Progress", "Stage", "Target", "convert", "needs_ranges"]
 
 
-_MODULES = {Target.TFLITE: ("litert_torch", "ai_edge_quantizer"), Target.COREML: ("coremltools",)}
+_MODULES = {
+    Target.TFLITE: ("convert", ("litert_torch", "ai_edge_quantizer")),
+    Target.COREML: ("convert", ("coremltools",)),
+    Target.ONNX: ("onnx", ("onnx", "onnxscript", "onnxruntime")),
+}
+"""For each format: the extra that installs what it needs beside torch, and what that is."""
 
 
 def convert(request: ConvertRequest, tell: Callable[[Progress], None] = lambda _: None) -> ConvertResult:
     """Convert a classifier and prove that the file answers like it.
 
-    Writes ``NAME-int8.tflite`` or ``.mlpackage`` (or ``-fp16``, ``-fp32`` and so on) into ``request.output``, and
-    beside it, with its name in front, ``.json``, ``.golden.npz`` and, where photos were calibrated with,
-    ``.calibration.json``: all of them, or none.
+    Writes ``NAME-int8.tflite``, ``.mlpackage`` or ``.onnx`` (or ``-fp16``, ``-fp32`` and so on) into
+    ``request.output``, and beside it, with its name in front, ``.json``, ``.golden.npz`` and, where photos were
+    calibrated with, ``.calibration.json``: all of them, or none.
 
     Args:
         request: What to do.
         tell: Called at the start and end of each stage, and for each photo.
 
     Raises:
-        MissingExtraError: The extra ``convert`` is not installed.
+        MissingExtraError: The extra ``convert``, or ``onnx``, is not installed.
         CheckpointError: The weights cannot be read or used.
         DataError: The photos or labels cannot be used.
         RequestError: The request does not fit the model.
@@ -33,8 +38,11 @@ def convert(request: ConvertRequest, tell: Callable[[Progress], None] = lambda _
         VerificationError: The file does not answer like the model.
         OutputError: The results cannot be written, or are there already.
     """
-    for module in ("torch", "safetensors", *_MODULES[request.target]):
+    extra, modules = _MODULES[request.target]
+    for module in ("torch", "safetensors"):
         require_installed(module, extra="convert")
+    for module in modules:
+        require_installed(module, extra=extra)
     from evit_edge.pipeline import road
 
     return road.convert(request, tell)

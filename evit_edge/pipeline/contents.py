@@ -27,6 +27,7 @@ from evit_edge.zoo import golden_photos
 _RECORDED = {
     Target.TFLITE: ("torch", "litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer"),
     Target.COREML: ("torch", "coremltools"),
+    Target.ONNX: ("torch", "onnx", "onnxscript", "onnxruntime"),
 }
 _RECORDED_ALWAYS = ("numpy", "pillow")
 

@@ -20,6 +20,9 @@ from evit_edge.pipeline.request import ConvertRequest, Progress, Stage, Target
 from evit_edge.tensors import Float32Array, UInt8Images
 from evit_edge.zoo import EVERYDAY, calibration_path, checkpoint_path
 
+_SHIPPED = (Target.TFLITE, Target.ONNX)
+"""Formats whose graph of the shipped model has a calibration cache with it."""
+
 
 @dataclass(frozen=True)
 class Calibrated:
@@ -77,12 +80,8 @@ def find_source(request: ConvertRequest, checkpoint: Checkpoint) -> CalibrationC
         CalibrationError: The cache is damaged, or the folder holds no photos.
     """
     places = list(request.calibration)
-    if (
-        not places
-        and request.target is Target.TFLITE
-        and checkpoint.sha256 == sha256_of(checkpoint_path(EVERYDAY))
-    ):
-        places = [calibration_path(EVERYDAY)]
+    if not places and request.target in _SHIPPED and checkpoint.sha256 == sha256_of(checkpoint_path(EVERYDAY)):
+        places = [calibration_path(EVERYDAY, request.target.value)]
     if not places:
         raise RequestError(
             f"{request.quantization} needs photos like those that the model will see: give --calibration DIR, "

@@ -24,14 +24,19 @@ class Target(StrEnum):
     ONNX = "onnx"
 
 
-SUFFIXES = {Target.TFLITE: ".tflite", Target.COREML: ".mlpackage"}
-"""Of the files that this version writes."""
+SUFFIXES = {Target.TFLITE: ".tflite", Target.COREML: ".mlpackage", Target.ONNX: ".onnx"}
+"""Of the files."""
 
 _QUANTIZATIONS = {
     Target.TFLITE: (Quantization.NONE, Quantization.FP16, Quantization.INT8),
     Target.COREML: tuple(Quantization),
+    Target.ONNX: (Quantization.NONE, Quantization.FP16, Quantization.INT8),
 }
-_NEED_RANGES = {(Target.TFLITE, Quantization.INT8), (Target.COREML, Quantization.INT8_FULL)}
+_NEED_RANGES = {
+    (Target.TFLITE, Quantization.INT8),
+    (Target.COREML, Quantization.INT8_FULL),
+    (Target.ONNX, Quantization.INT8),
+}
 
 
 def needs_ranges(target: Target, quantization: Quantization) -> bool:
@@ -94,8 +99,6 @@ class ConvertRequest:
 
     def __post_init__(self) -> None:
         """Refuse what this version cannot do and what makes no sense."""
-        if self.target not in SUFFIXES:
-            raise RequestError(f"--to {self.target} is not available in this version; {', '.join(SUFFIXES)} are")
         accepted = _QUANTIZATIONS[self.target]
         if self.quantization not in accepted:
             raise RequestError(
@@ -109,7 +112,7 @@ class ConvertRequest:
             raise RequestError(f"{self.samples} samples with seed {self.seed} given; at least 1 and 0 are needed")
         if self.calibration and not needs_ranges(self.target, self.quantization):
             raise RequestError(
-                "--calibration serves integer activations (tflite: int8; coreml: int8-full); "
+                "--calibration serves integer activations (tflite, onnx: int8; coreml: int8-full); "
                 f"with --to {self.target} --quantize {self.quantization} it has no use"
             )
 

@@ -19,12 +19,13 @@ from evit_edge.pipeline.journal import Journal
 from evit_edge.pipeline.ranges import find_source
 from evit_edge.pipeline.request import ConvertRequest, ConvertResult, Progress, Stage, Target, needs_ranges
 from evit_edge.pipeline.to_coreml import write_coreml
+from evit_edge.pipeline.to_onnx import write_onnx
 from evit_edge.pipeline.to_tflite import write_tflite
 from evit_edge.runtime import read_labels
 from evit_edge.verification import VerifyRequest, verify
 from evit_edge.zoo import EVERYDAY
 
-_WRITERS = {Target.TFLITE: write_tflite, Target.COREML: write_coreml}
+_WRITERS = {Target.TFLITE: write_tflite, Target.COREML: write_coreml, Target.ONNX: write_onnx}
 
 
 def convert(request: ConvertRequest, tell: Callable[[Progress], None]) -> ConvertResult:

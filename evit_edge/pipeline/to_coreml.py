@@ -18,7 +18,8 @@ from evit_edge.pipeline.journal import Journal
 from evit_edge.pipeline.ranges import Calibrated, FloatGraph, calibrate
 from evit_edge.pipeline.request import ConvertRequest, Stage
 from evit_edge.runtime.coreml import Evaluator, Precision, read_package
-from evit_edge.runtime.coreml.description import DESCRIPTION_KEY, distinct_labels
+from evit_edge.runtime.coreml.description import distinct_labels
+from evit_edge.runtime.description import DESCRIPTION_KEY
 from evit_edge.tensors import Float32Array, UInt8Images
 
 _NO_GAIN = (

@@ -10,9 +10,16 @@ import numpy as np
 
 from evit_edge.errors import ArtefactError, require
 from evit_edge.preprocessing import Preprocessing
+from evit_edge.runtime.description import (
+    DESCRIPTION_KEY,
+    LABELS_KEY,
+    Description,
+    parse_description,
+    parse_label_list,
+)
 from evit_edge.runtime.info import ModelInfo, check_images
 from evit_edge.runtime.pixels import InputRange, look_up, pixel_table
-from evit_edge.runtime.rules import preprocessing_rule
+from evit_edge.runtime.rules import label_aliases, preprocessing_rule
 from evit_edge.runtime.shapes import check_scores, picture_layout
 from evit_edge.tensors import Float32Array, Layout, OutputKind, TensorSpec, UInt8Images
 
@@ -32,9 +39,12 @@ class OnnxRunner:
     Args:
         path: The file.
         threads: Threads within an operator.
-        labels: Names of the classes; the file has no place for them.
+        labels: Names of the classes, in place of the file's.
         input_range: What a float input expects of a pixel; -1..1 if not given.
         preprocessing: The resize and crop rule, in place of the manifest's or the default.
+
+    Attributes:
+        carried: The resize and crop rule inside the file, where this project wrote it.
 
     Raises:
         ArtefactError: The file is no sound classifier of one square RGB picture.
@@ -57,7 +67,12 @@ class OnnxRunner:
         spec, out = _tensor_spec(source, path), _tensor_spec(target, path)
         layout, side = picture_layout(spec, path)
         check_scores(out, path)
-        rule, rule_source = preprocessing_rule(path, requested=preprocessing, carried=None, side=side)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        described = _described(metadata, path)
+        rule, rule_source = preprocessing_rule(
+            path, requested=preprocessing, carried=described.preprocessing, side=side
+        )
+        self.carried = described.preprocessing
         self._input, self._layout, self._side = spec.name, layout, side
         self._table = pixel_table(spec, input_range.normalization if input_range else None)
         self._path = path
@@ -68,11 +83,12 @@ class OnnxRunner:
             layout=layout,
             preprocessing=rule,
             preprocessing_source=rule_source,
-            output_kind=self._output_kind(),
+            output_kind=described.output_kind or self._output_kind(),
             runtime="onnxruntime",
             runtime_version=str(onnxruntime.__version__),
             threads=threads,
-            labels=labels,
+            labels=labels or parse_label_list(metadata.get(LABELS_KEY)),
+            aliases=label_aliases(path, described.aliases),
         )
 
     @property
@@ -123,6 +139,13 @@ def _open(onnxruntime: Any, path: Path, threads: int) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # ONNX Runtime's own exceptions have no common base
         raise ArtefactError(f"{path} is no usable .onnx file: onnxruntime says {_line(exc)}") from exc
+
+
+def _described(metadata: dict[str, str], path: Path) -> Description:
+    try:
+        return parse_description(metadata.get(DESCRIPTION_KEY), f"metadata {DESCRIPTION_KEY!r}")
+    except ArtefactError as exc:
+        raise ArtefactError(f"{path}: {exc}") from exc
 
 
 def _only(entries: list[Any], what: str, path: Path) -> Any:

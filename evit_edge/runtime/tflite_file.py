@@ -7,24 +7,23 @@ such as ``labels.txt`` are a zip archive appended to the FlatBuffer.
 from __future__ import annotations
 
 import io
-import json
 import struct
 import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from evit_converters.errors import ModelFileError
 from evit_converters.tflite.flat import Table
 from evit_converters.tflite.metadata import ModelMetadata, read_metadata
-from evit_edge.errors import ArtefactError, EvitEdgeError
+from evit_edge.errors import ArtefactError
 from evit_edge.preprocessing import Preprocessing
+from evit_edge.runtime.description import parse_description
 from evit_edge.tensors import OutputKind
 
 DESCRIPTION_NAME = "evit_edge.json"
-"""Archive member in which this project's artefacts carry what TFLite Metadata has no field for:
-``{"preprocessing": ..., "aliases": ..., "output_kind": ...}``, each of them optional."""
+"""Archive member in which this project's artefacts carry what TFLite Metadata has no field for
+(:mod:`evit_edge.runtime.description`)."""
 
 _QUANTIZE, _DEQUANTIZE, _RESHAPE = 114, 6, 22  # BuiltinOperator
 _SOFTMAX, _LOGISTIC = 25, 14
@@ -90,13 +89,13 @@ def read_tflite_file(path: Path) -> TfliteFile:
 
 def _described(content: bytes) -> TfliteFile:
     metadata = read_metadata(content)
-    described = _description(_archive_member(content, DESCRIPTION_NAME))
+    described = parse_description(_archive_member(content, DESCRIPTION_NAME), DESCRIPTION_NAME)
     return TfliteFile(
         labels=(() if metadata is None else metadata.labels) or _lone_labels(content),
         normalization=None if metadata is None else _normalization(metadata),
-        output_kind=described.get("output_kind") or _output_kind(Table.root(content)),
-        preprocessing=described.get("preprocessing"),
-        aliases=described.get("aliases", {}),
+        output_kind=described.output_kind or _output_kind(Table.root(content)),
+        preprocessing=described.preprocessing,
+        aliases=described.aliases,
     )
 
 
@@ -164,19 +163,3 @@ def _output_kind(model: Table) -> OutputKind:
             break
         tensor = inputs[0]
     return OutputKind.LOGITS
-
-
-def _description(content: bytes | None) -> dict[str, Any]:
-    if content is None:
-        return {}
-    try:
-        fields = json.loads(content)
-        parsed: dict[str, Any] = {}
-        if fields.get("preprocessing") is not None:
-            parsed["preprocessing"] = Preprocessing.from_json(fields["preprocessing"])
-        if fields.get("output_kind") is not None:
-            parsed["output_kind"] = OutputKind(fields["output_kind"])
-        parsed["aliases"] = {str(key): str(value) for key, value in fields.get("aliases", {}).items()}
-    except (ValueError, TypeError, AttributeError, EvitEdgeError) as exc:
-        raise ArtefactError(f"its {DESCRIPTION_NAME} cannot be read ({exc})") from exc
-    return parsed

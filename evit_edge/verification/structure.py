@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evit_converters import onnx
+from evit_converters.errors import ModelFileError
+from evit_edge.errors import MissingExtraError, require
 from evit_edge.files import sha256_of, size_of
 from evit_edge.manifest import Manifest
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.runtime.engines import delegate_partitions
 from evit_edge.runtime.info import ModelInfo
-from evit_edge.runtime.tflite_file import TfliteFile
 from evit_edge.tensors import TensorSpec
 from evit_edge.verification.gates import Gate
 
 
-def structure_gates(file: TfliteFile, info: ModelInfo, manifest: Manifest) -> list[Gate]:
+def structure_gates(carried: Preprocessing | None, info: ModelInfo, manifest: Manifest) -> list[Gate]:
     """Compare a file with its manifest.
 
-    Raises:
-        ArtefactError: The engine refuses the file.
+    Args:
+        carried: The resize and crop rule inside the file.
+        info: What the engine sees.
+        manifest: What is stated.
     """
     artefact, stated = info.path, manifest.artefact
     labels = len(info.labels or ())
@@ -29,8 +33,7 @@ def structure_gates(file: TfliteFile, info: ModelInfo, manifest: Manifest) -> li
         _equal("output", _shown(info.output), _shown(stated.output)),
         _equal("output kind", info.output_kind.value, stated.output_kind.value),
         _equal("labels", str(labels), str(stated.labels)),
-        rule_gate(file.preprocessing, manifest.preprocessing),
-        _partitions(artefact, stated.partitions),
+        rule_gate(carried, manifest.preprocessing),
     ]
 
 
@@ -43,7 +46,12 @@ def rule_gate(carried: Preprocessing | None, stated: Preprocessing) -> Gate:
     return Gate.check("resize rule", carried == stated, measured, required)
 
 
-def _partitions(artefact: Path, stated: int | None) -> Gate:
+def partitions_gate(artefact: Path, stated: int | None) -> Gate:
+    """Compare the pieces that XNNPACK runs a ``.tflite`` in with the manifest's.
+
+    Raises:
+        ArtefactError: The engine refuses the file.
+    """
     if stated is None:
         return Gate.skip("partitions", "the manifest states none", "as stated")
     required = f"at most {stated}"
@@ -51,6 +59,20 @@ def _partitions(artefact: Path, stated: int | None) -> Gate:
     if found is None:
         return Gate.skip("partitions", "only ai-edge-litert tells them", required)
     return Gate.check("partitions", 1 <= found.partitions <= stated, str(found), required)
+
+
+def checker_gate(artefact: Path) -> Gate:
+    """What onnx's own checker says of an ``.onnx``."""
+    required = "a valid model"
+    try:
+        require("onnx", extra="onnx")
+    except MissingExtraError as exc:
+        return Gate.skip("onnx.checker", str(exc), required)
+    try:
+        onnx.check(artefact.read_bytes())
+    except ModelFileError as exc:
+        return Gate.check("onnx.checker", False, str(exc), required)
+    return Gate.check("onnx.checker", True, required, required)
 
 
 def same_sha256(name: str, measured: str, required: str) -> Gate:

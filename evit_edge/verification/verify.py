@@ -16,7 +16,7 @@ from evit_edge.verification.gates import Gate, Thresholds, VerificationReport
 from evit_edge.verification.parity import golden_gates, measure_parity
 from evit_edge.verification.request import VerifyRequest
 from evit_edge.verification.sources import load_source
-from evit_edge.verification.structure import same_sha256, structure_gates
+from evit_edge.verification.structure import checker_gate, partitions_gate, same_sha256, structure_gates
 
 _SAME_WEIGHTS = 1e-4
 
@@ -34,17 +34,15 @@ def verify(request: VerifyRequest, progress: Progress | None = None) -> Verifica
         from evit_edge.verification.coreml.verifying import verify_package
 
         return verify_package(request, progress)
-    return _verify_tflite(request, progress)
+    return _verify_file(request, progress)
 
 
-def _verify_tflite(request: VerifyRequest, progress: Progress | None) -> VerificationReport:
-    file = read_tflite_file(request.artefact)
+def _verify_file(request: VerifyRequest, progress: Progress | None) -> VerificationReport:
     manifest = request.manifest or read_manifest(manifest_path(request.artefact))
-    runner = TfliteRunner(request.artefact, threads=request.threads, preprocessing=manifest.preprocessing)
+    runner, gates = _opened(request, manifest)
     golden = request.golden or read_golden(golden_path(request.artefact))
     thresholds = request.thresholds or Thresholds.of(manifest.quantization)
     paths = find_photos(request)
-    gates = structure_gates(file, runner.info, manifest)
     parity, figures = golden_gates(runner, golden, thresholds)
     gates += parity
     reference = None
@@ -54,6 +52,20 @@ def _verify_tflite(request: VerifyRequest, progress: Progress | None) -> Verific
     agreement, more = agreement_gate(runner, reference, paths, thresholds, progress)
     runtime = f"{runner.info.runtime} {runner.info.runtime_version}"
     return VerificationReport(request.artefact, runtime, (*gates, agreement), figures | more)
+
+
+def _opened(request: VerifyRequest, manifest: Manifest) -> tuple[Runner, list[Gate]]:
+    """The artefact in its engine, and the gates on the file itself."""
+    artefact, rule = request.artefact, manifest.preprocessing
+    if artefact.suffix == ".onnx":
+        from evit_edge.runtime.onnx import OnnxRunner
+
+        onnx = OnnxRunner(artefact, threads=request.threads, preprocessing=rule)
+        return onnx, [*structure_gates(onnx.carried, onnx.info, manifest), checker_gate(artefact)]
+    carried = read_tflite_file(artefact).preprocessing
+    tflite = TfliteRunner(artefact, threads=request.threads, preprocessing=rule)
+    gates = structure_gates(carried, tflite.info, manifest)
+    return tflite, [*gates, partitions_gate(artefact, manifest.artefact.partitions)]
 
 
 def _reference(request: VerifyRequest, manifest: Manifest, golden: Golden) -> tuple[Runner, list[Gate]]:

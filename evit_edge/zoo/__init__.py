@@ -15,9 +15,9 @@ def checkpoint_path(name: str) -> Path:
     return _HERE / name / f"{name}.safetensors"
 
 
-def calibration_path(name: str) -> Path:
-    """The shipped model's calibration cache."""
-    return _HERE / name / f"{name}.calibration.json"
+def calibration_path(name: str, target: str) -> Path:
+    """The shipped model's calibration cache for a file format, such as ``tflite``: its graph's tensors by name."""
+    return _HERE / name / f"{name}.{target}.calibration.json"
 
 
 def golden_photos() -> tuple[Path, ...]:

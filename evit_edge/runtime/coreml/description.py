@@ -1,24 +1,16 @@
-"""What a package says of itself beyond Core ML's own fields, under the key ``evit_edge`` of its metadata."""
+"""What a package says of itself, by Core ML's own fields, its metadata, or its program."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import Any
 
-from evit_edge.errors import ArtefactError, EvitEdgeError
+from evit_edge.errors import ArtefactError
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.runtime.coreml.interface import classifier
 from evit_edge.runtime.coreml.package import Package
 from evit_edge.runtime.coreml.program import Function, Operation
+from evit_edge.runtime.description import DESCRIPTION_KEY, LABELS_KEY, parse_description, parse_label_list
 from evit_edge.tensors import OutputKind
-
-DESCRIPTION_KEY = "evit_edge"
-"""User-defined metadata with a JSON object: ``preprocessing``, ``aliases``, ``output_kind``, ``labels``, each of
-them optional."""
-
-LABELS_KEY = "labels"
-"""User-defined metadata with a JSON array of names, for packages that are no classifiers to Core ML."""
 
 _NORMALISING = ("softmax", "sigmoid")
 _PASSING = ("cast", "identity", "reshape", "squeeze", "expand_dims", "flatten2d")
@@ -47,17 +39,17 @@ def read_description(package: Package) -> Description:
     Raises:
         ArtefactError: The metadata of this project cannot be read.
     """
-    stated = _stated(package)
+    metadata = package.user_defined
     try:
-        rule, kind = stated.get("preprocessing"), stated.get("output_kind")
-        return Description(
-            output_kind=OutputKind(kind) if kind is not None else graph_output_kind(package),
-            labels=package.labels or _listed(stated.get("labels")) or _listed(_json(package, LABELS_KEY)),
-            preprocessing=None if rule is None else Preprocessing.from_json(rule),
-            aliases={str(key): str(value) for key, value in (stated.get("aliases") or {}).items()},
-        )
-    except (ValueError, TypeError, AttributeError, EvitEdgeError) as exc:
-        raise ArtefactError(f"{package.path}: its metadata {DESCRIPTION_KEY!r} cannot be read ({exc})") from exc
+        stated = parse_description(metadata.get(DESCRIPTION_KEY), f"metadata {DESCRIPTION_KEY!r}")
+    except ArtefactError as exc:
+        raise ArtefactError(f"{package.path}: {exc}") from exc
+    return Description(
+        output_kind=stated.output_kind or graph_output_kind(package),
+        labels=package.labels or parse_label_list(metadata.get(LABELS_KEY)),
+        preprocessing=stated.preprocessing,
+        aliases=stated.aliases,
+    )
 
 
 def distinct_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -96,24 +88,3 @@ def _producers(function: Function) -> dict[str | None, Operation]:
 def _only(operation: Operation, key: str) -> str | None:
     bindings = operation.inputs.get(key, ())
     return bindings[0] if len(bindings) == 1 and isinstance(bindings[0], str) else None
-
-
-def _stated(package: Package) -> dict[str, Any]:
-    if DESCRIPTION_KEY not in package.user_defined:
-        return {}
-    fields = _json(package, DESCRIPTION_KEY)
-    if not isinstance(fields, dict):
-        raise ArtefactError(f"{package.path}: its metadata {DESCRIPTION_KEY!r} is no JSON object")
-    return fields
-
-
-def _json(package: Package, key: str) -> Any:
-    """What a key holds, or None where there is no such key or another's use of it."""
-    try:
-        return json.loads(package.user_defined.get(key, "null"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _listed(labels: Any) -> tuple[str, ...] | None:
-    return tuple(str(label) for label in labels) if isinstance(labels, list) and labels else None
