@@ -64,7 +64,7 @@ BAD_INPUT = {
         "2 labels",
     ),
     "no such labels": ("convert --weights {m0} --labels {bad}/none.txt -o {out}", "none.txt"),
-    "not available yet": ("convert --weights {m0} --to onnx -o {out}", "not available in this version"),
+    "no such quantization": ("convert --weights {m0} --to onnx --quantize palette4 -o {out}", "none, fp16, int8"),
     "int8 without photos": ("convert --weights {m0} --quantize int8 -o {out}", "--calibration DIR"),
     "no such photos": ("convert --weights {m0} --quantize int8 --calibration {bad}/none -o {out}", "no folder"),
     "no photos": ("convert --weights {m0} --quantize int8 --calibration {bad}/empty -o {out}", "no photos"),

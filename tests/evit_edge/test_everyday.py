@@ -10,7 +10,7 @@ import pytest
 from evit_edge.images import read_rgb
 from evit_edge.manifest import Quantization
 from evit_edge.models.checkpoints import load_checkpoint
-from evit_edge.pipeline import ConvertRequest, ConvertResult, convert
+from evit_edge.pipeline import ConvertRequest, ConvertResult, Target, convert
 from evit_edge.runtime import open_runner
 from evit_edge.zoo import EVERYDAY, calibration_path, checkpoint_path
 
@@ -37,7 +37,16 @@ def test_it_converts_offline_with_its_own_calibration(int8: ConvertResult) -> No
     assert int8.manifest.artefact.partitions == 1
     assert int8.manifest.calibration is not None
     assert int8.manifest.calibration.samples >= 200
-    assert calibration_path(EVERYDAY).stat().st_size < 100_000
+    assert calibration_path(EVERYDAY, "tflite").stat().st_size < 100_000
+
+
+def test_onnx_has_a_calibration_of_its_own(tmp_path: Path) -> None:
+    request = ConvertRequest(tmp_path, target=Target.ONNX, quantization=Quantization.INT8)
+    result = convert(request)
+    assert result.size_bytes < 3.2e6
+    assert result.manifest.calibration is not None
+    assert result.manifest.calibration.samples >= 200
+    assert calibration_path(EVERYDAY, "onnx").stat().st_size < 100_000
 
 
 def test_int8_ranks_like_float_on_real_photos(int8: ConvertResult, photos: dict[str, np.ndarray]) -> None:
