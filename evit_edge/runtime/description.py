@@ -45,6 +45,8 @@ def parse_description(content: str | bytes | None, name: str) -> Description:
         return Description()
     try:
         fields = json.loads(content)
+        if not isinstance(fields, dict):
+            raise ValueError("a JSON object is needed")
         rule, kind = fields.get("preprocessing"), fields.get("output_kind")
         return Description(
             preprocessing=None if rule is None else Preprocessing.from_json(rule),

@@ -310,7 +310,8 @@ def test_channels_are_given_in_the_order_that_the_package_states(copied, images)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.description.metadata.userDefined.update({"evit_edge": "{"}), "is no JSON object"),
+        (lambda m: m.description.metadata.userDefined.update({"evit_edge": "{"}), "cannot be read"),
+        (lambda m: m.description.metadata.userDefined.update({"evit_edge": "[]"}), "a JSON object is needed"),
         (
             lambda m: m.description.metadata.userDefined.update({"evit_edge": '{"output_kind": 7}'}),
             "cannot be read",
@@ -318,7 +319,7 @@ def test_channels_are_given_in_the_order_that_the_package_states(copied, images)
         (lambda m: setattr(m.description.input[0].type.imageType, "width", 12), "image of 12 x 24; one square"),
         (lambda m: setattr(m.description.input[0].type.imageType, "colorSpace", 10), "takes a GRAYSCALE image"),
     ],
-    ids=["no JSON", "no output kind", "not square", "grey"],
+    ids=["no JSON", "no object", "no output kind", "not square", "grey"],
 )
 def test_packages_that_are_no_classifiers_of_photos(change, message, copied, images):
     with _edited(copied) as model:
