@@ -1,4 +1,4 @@
-"""What ``flet build`` packages: the app with the model that lies in ``assets``."""
+"""What ``flet build`` packages: the app with the models that lie in ``assets``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 import flet as ft
 
-from evit_app.session import Session
+from evit_app.choices import Shelf, models_at
 from evit_app.view import App
 
-MODEL = Path(__file__).resolve().parent / "assets" / "model.tflite"
+ASSETS = Path(__file__).resolve().parent / "assets"
 
 
-def open_session() -> Session:
-    """Load the packaged model; on the first page, which shows what is wrong with it, if anything is."""
-    return Session.open(MODEL)
+def open_shelf() -> Shelf:
+    """The packaged models; on the first page, which shows what is wrong with them, if anything is."""
+    return Shelf(models_at((ASSETS,)))
 
 
 if __name__ == "__main__":
-    ft.run(App(open_session).start)
+    ft.run(App(open_shelf).start)

@@ -68,7 +68,7 @@ class Session:
     """
 
     def __init__(self, runner: Runner, replay: Replay) -> None:
-        self._runner = runner
+        self.runner = runner
         self.replay = replay
 
     @classmethod
@@ -85,7 +85,7 @@ class Session:
     @property
     def info(self) -> ModelInfo:
         """What is known about the model."""
-        return self._runner.info
+        return self.runner.info
 
     def classify(self, path: Path, *, top: int = 5) -> Answer:
         """Classify a picture on disk.
@@ -93,7 +93,7 @@ class Session:
         Raises:
             DataError: It cannot be read.
         """
-        result = classify(self._runner, path, top)
+        result = classify(self.runner, path, top)
         return Answer(path.name, _preview(path), result)
 
     def classify_bytes(self, content: bytes, name: str, *, top: int = 5) -> Answer:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hmac
+from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
+_COOKIE = "evit_edge_token"
 
 # Flutter compiles WebAssembly, starts workers from blobs and styles inline. Its client also asks a CDN for a part
 # that the app does not use, whatever `no_cdn` says; this keeps the browser from asking.
@@ -22,10 +26,11 @@ class OwnPagesOnly:
 
     Args:
         app: What is guarded.
-        origins: Where own pages come from, such as ``http://127.0.0.1:8550``.
+        origins: Where own pages come from, such as ``http://127.0.0.1:8550``; None where the program listens to a
+            network and has many names: then a page's origin must be the address that it asked for.
     """
 
-    def __init__(self, app: ASGIApp, origins: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, origins: frozenset[str] | None) -> None:
         self._app = app
         self._origins = origins
 
@@ -44,5 +49,59 @@ class OwnPagesOnly:
         await self._app(scope, receive, with_policy)
 
     def _is_own(self, scope: Scope) -> bool:
-        origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
-        return len(origins) == 1 and origins[0] in self._origins
+        origins = _headers(scope, b"origin")
+        allowed = self._origins or frozenset(f"http://{host}" for host in _headers(scope, b"host"))
+        return len(origins) == 1 and origins[0] in allowed
+
+
+class TokenOnly:
+    """ASGI middleware. Lets in who knows the token: given once as ``?token=``, then kept in a cookie.
+
+    Args:
+        app: What is guarded.
+        token: The secret.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a connection on, or refuse it."""
+        if scope["type"] == "lifespan" or self._is_right(_cookie(scope)):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        elif self._is_right(_asked_token(scope)):
+            # HttpOnly: no script needs it. Strict: pages of other sites do not send it along.
+            cookie = f"{_COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
+            await _answer(send, 303, b"", [(b"set-cookie", cookie.encode()), (b"location", b"/")])
+        else:
+            text = b"The address needs ?token= with the token that evit-edge app printed when it started.\n"
+            await _answer(send, 401, text, [(b"content-type", b"text/plain; charset=utf-8")])
+
+    def _is_right(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), self._token.encode())
+
+
+async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _headers(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def _cookie(scope: Scope) -> str:
+    cookies: SimpleCookie = SimpleCookie()
+    try:
+        cookies.load("; ".join(_headers(scope, b"cookie")))
+    except CookieError:
+        return ""
+    return cookies[_COOKIE].value if _COOKIE in cookies else ""
+
+
+def _asked_token(scope: Scope) -> str:
+    query = parse_qs(scope["query_string"].decode("latin-1"))
+    return str(query.get("token", [""])[0])
