@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class LiveRun:
         pipeline: Pipeline,
         rule: Preprocessing,
         screen: Screen,
-        feed: Coroutine[Any, Any, None] | None = None,
+        feed: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.pipeline = pipeline
         self._rule, self._screen, self._feed = rule, screen, feed
@@ -50,7 +50,7 @@ class LiveRun:
         Raises:
             EvitEdgeError: What ended it, unless it was told to.
         """
-        feeding = asyncio.create_task(self._feed) if self._feed is not None else None
+        feeding = asyncio.create_task(self._feed()) if self._feed is not None else None
         self.pipeline.start()
         try:
             await self._show_all()
@@ -75,7 +75,7 @@ class LiveRun:
                     self.pipeline.shown(picture.labelled)
             if time.perf_counter() - told_s >= _FIGURES_S:
                 told_s = time.perf_counter()
-                self._screen.show_figures(self.pipeline.figures(), self._last)
+                self._screen.show_figures(self.pipeline.figures())
 
     def _next(self) -> _Picture | None:
         labelled = self.pipeline.take()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass
 
 from evit_app.comparison import Comparison, Tally
 from evit_app.frames import Frame, FrameSource, Orientation
@@ -19,6 +21,7 @@ from evit_edge.runtime import Runner
 from evit_edge.tensors import Float32Array, probabilities
 
 _PATIENCE_S = 0.2  # how long a thread waits before it looks whether it is to end
+_KEPT = 30  # frames whose stages are summed up
 _JOIN_S = 1.0  # a thread that a driver holds is left behind; it is a daemon
 
 
@@ -66,7 +69,8 @@ class Figures:
         rates: The four rates.
         captured: Frames that the source delivered while not paused.
         dropped: Of those, frames that a newer one replaced before a model saw them.
-        display_s: From labels to the screen's answer, of the last frame shown, seconds.
+        stages: Where the time of the last frames goes, each stage's median; None before the first.
+        display_s: From labels to the screen's answer, median of the last frames, seconds; None before the first.
         steadiness: Of the first model.
         comparison: Of two models; None with one.
     """
@@ -74,6 +78,7 @@ class Figures:
     rates: Rates
     captured: int
     dropped: int
+    stages: Stages | None
     display_s: float | None
     steadiness: Steadiness
     comparison: Comparison | None
@@ -120,7 +125,8 @@ class Pipeline:
         self._camera, self._inference, self._done, self._display = (RateWindow() for _ in range(4))
         self._busy_s = 0.0
         self._inferred = self._captured = self._dropped = 0
-        self._display_s: float | None = None
+        self._stages: deque[Stages] = deque(maxlen=_KEPT)
+        self._display_s: deque[float] = deque(maxlen=_KEPT)
         self._ending = threading.Event()
         self._threads = [
             threading.Thread(target=self._capture_all, name="evit-capture", daemon=True),
@@ -158,7 +164,7 @@ class Pipeline:
         with self._lock:
             now = self._clock()
             self._display.add(now)
-            self._display_s = now - labelled.captured_s - labelled.stages.delay_s
+            self._display_s.append(now - labelled.captured_s - labelled.stages.delay_s)
 
     def capture(self) -> bool:
         """Wait for a frame and lay it down for the models; whether one came.
@@ -200,8 +206,15 @@ class Pipeline:
                 display=self._display.rate(now),
             )
             comparison = self._tally.comparison if self._tally else None
-            verdict = self._endurance.verdict
-            return Figures(rates, self._captured, self._dropped, self._display_s, verdict, comparison)
+            return Figures(
+                rates=rates,
+                captured=self._captured,
+                dropped=self._dropped,
+                stages=_median_stages(self._stages),
+                display_s=statistics.median(self._display_s) if self._display_s else None,
+                steadiness=self._endurance.verdict,
+                comparison=comparison,
+            )
 
     def _label(self, frame: Frame) -> LabelledFrame:
         image = self.orientation.apply(frame.image)
@@ -215,7 +228,7 @@ class Pipeline:
         now = self._clock()
         first_s = readings[0].inference_s
         stages = Stages(frame.read_s, prepared - began, first_s, now - ran, now - frame.captured_s)
-        self._note(readings, now)
+        self._note(readings, stages, now)
         return LabelledFrame(image, frame.captured_s, readings, stages)
 
     def _one_per_rule(self) -> tuple[Runner, ...]:
@@ -246,8 +259,9 @@ class Pipeline:
             inference_s,
         )
 
-    def _note(self, readings: tuple[Reading, ...], now: float) -> None:
+    def _note(self, readings: tuple[Reading, ...], stages: Stages, now: float) -> None:
         with self._lock:
+            self._stages.append(stages)
             self._inferred += 1
             self._busy_s += readings[0].inference_s
             self._inference.add(self._busy_s)
@@ -272,4 +286,12 @@ class Pipeline:
                 step()
         except EvitEdgeError as exc:
             self.error = exc
+        except Exception as exc:  # a driver or an engine may raise anything, and nobody waits for a thread
+            self.error = EvitEdgeError(f"{type(exc).__name__}: {exc}")
+        finally:
             self._ending.set()
+
+
+def _median_stages(stages: Iterable[Stages]) -> Stages | None:
+    columns = list(zip(*(astuple(one) for one in stages), strict=True))
+    return Stages(*(statistics.median(column) for column in columns)) if columns else None

@@ -84,14 +84,13 @@ class Screen:
             width=150,
             options=[ft.DropdownOption(key=one.code, text=one.language) for one in LANGUAGES],
         )
-        self.source = ft.Dropdown(label=texts.source, col=_QUARTER, expand=True)
-        self.first_model = ft.Dropdown(label=texts.model_choice, col=_QUARTER, expand=True)
-        self.second_model = ft.Dropdown(label=texts.compare, col=_QUARTER, expand=True)
+        self.source = ft.Dropdown(label=texts.source, expand=True)
+        self.first_model = ft.Dropdown(label=texts.model_choice, expand=True)
+        self.second_model = ft.Dropdown(label=texts.compare, expand=True)
         counts = sorted({1, 2, 4, os.cpu_count() or 1})
         self.threads = ft.Dropdown(
             label=texts.threads,
             value="1",
-            col=_QUARTER,
             expand=True,
             options=[ft.DropdownOption(key=str(n), text=str(n)) for n in counts],
         )
@@ -102,7 +101,8 @@ class Screen:
     def layout(self) -> ft.Control:
         """Everything in its place: beside each other where there is room, below each other on a phone."""
         title = ft.Text(self.texts.title, size=22, weight=ft.FontWeight.BOLD, expand=True)
-        buttons = [self.start, self.pause, self.flip, self.mirror, self.turn, self.snapshot, self.choose]
+        icons = [self.flip, self.mirror, self.turn, self.snapshot]
+        buttons = [self.start, self.pause, *(ft.MergeSemantics(icon) for icon in icons), self.choose]
         picture = ft.Container(
             ft.Stack([self.still, self.live, self.camera_place], fit=ft.StackFit.EXPAND),
             aspect_ratio=4 / 3,
@@ -114,10 +114,12 @@ class Screen:
         left = ft.Column([seen, ft.Row(list(buttons), wrap=True), self.status, self.error], col=_HALF)
         answers = ft.ResponsiveRow([self.first.control, self.second.control])
         right = ft.Column([answers, self._comparison, self._figures], col=_HALF)
-        choices = ft.ResponsiveRow([self.source, self.first_model, self.second_model, self.threads])
-        rule = ft.Row([self.smoothing, self.threshold_value, self.threshold], wrap=True)
+        lists = [self.source, self.first_model, self.second_model, self.threads]
+        choices = ft.ResponsiveRow([_named(one, _QUARTER) for one in lists])
+        threshold = ft.Semantics(content=self.threshold, label=self.texts.threshold_choice)
+        rule = ft.Row([self.smoothing, self.threshold_value, threshold], wrap=True)
         opening = ft.Row([self.open_model, self.open_video], wrap=True)
-        head = ft.Row([title, self.language, self.theme])
+        head = ft.Row([title, _named(self.language), ft.MergeSemantics(self.theme)], margin=ft.Margin.only(top=8))
         return ft.SafeArea(
             ft.Column(
                 [head, self.model, self.replay, ft.ResponsiveRow([left, right]), choices, opening, rule],
@@ -191,7 +193,7 @@ class Screen:
         self._recent.append(labelled.stages.inference_s)
         await self.live.render_encoded(jpeg)
 
-    def show_figures(self, figures: Figures, labelled: LabelledFrame | None) -> None:
+    def show_figures(self, figures: Figures) -> None:
         """The four rates, where the time goes, and whether it stays so; once a second is enough."""
         rates = figures.rates
         values = (rates.camera, rates.inference, rates.end_to_end, rates.display)
@@ -199,8 +201,8 @@ class Screen:
             tile.fill(value)
         self._verdict.value = self.texts.verdict(figures.steadiness)
         self._dropped.value = self.texts.dropped(figures.dropped, figures.captured)
-        if labelled is not None:
-            self.stages.value = self.texts.stages(labelled.stages, figures.display_s)
+        if figures.stages is not None:
+            self.stages.value = self.texts.stages(figures.stages, figures.display_s)
         if self._recent:
             self._latencies.append(statistics.median(self._recent))
             self._recent = []
@@ -222,3 +224,8 @@ class Screen:
         self.still.visible = self.live.visible = False
         self.first.fill(())
         self.second.fill(())
+
+
+def _named(choice: ft.Dropdown, col: Breakpoints | None = None) -> ft.Control:
+    """A list that a screen reader can name: Flet's own says nothing."""
+    return ft.Semantics(content=choice, label=str(choice.label), container=True, col=col or 12)

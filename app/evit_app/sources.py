@@ -87,7 +87,9 @@ class Camera:
     def read(self) -> Frame | None:
         """The next picture."""
         if not self._device.grab():
-            raise SourceError(f"{self.name} sends no pictures any more; plug it in and choose it again")
+            raise SourceError(
+                f"{self.name} sends no pictures any more; plug it in again, or choose another source"
+            )
         captured_s = self._clock()
         ok, bgr = self._device.retrieve()
         if not ok:

@@ -35,6 +35,7 @@ class Texts:
     threads: str
     smoothing: str
     threshold: str
+    threshold_choice: str
     theme: str
     language_choice: str
     own_camera: str
@@ -151,6 +152,7 @@ ENGLISH = Texts(
     threads="Threads",
     smoothing="Smooth labels over time",
     threshold="Not sure below {value} %",
+    threshold_choice="Threshold below which the app is not sure, in percent",
     theme="Light or dark",
     language_choice="Language",
     own_camera="This device's camera",
@@ -213,6 +215,7 @@ KOREAN = Texts(
     threads="스레드",
     smoothing="라벨을 시간에 따라 평활화",
     threshold="{value} % 미만이면 불확실",
+    threshold_choice="불확실로 보는 기준값(퍼센트)",
     theme="밝게 또는 어둡게",
     language_choice="언어",
     own_camera="이 기기의 카메라",
