@@ -65,7 +65,7 @@ class LiveRun:
 
     async def _show_all(self) -> None:
         told_s = time.perf_counter()
-        while self.pipeline.running:
+        while self.pipeline.running and not _is_cancelled():
             picture = await asyncio.to_thread(self._next)
             if picture is not None:
                 self._last = picture.labelled
@@ -91,3 +91,9 @@ class LiveRun:
             named = ", ".join(f"{p.label} {texts.percent(p.probability)}" for p in reading.predictions[:3])
             lines.append(f"{named} ({1000 * reading.inference_s:.1f} ms)")
         return snapshot_jpeg(self._last.image, self._rule, lines)
+
+
+def _is_cancelled() -> bool:
+    """Whether this task was told to end; Python 3.11's ``wait_for``, which Flet draws with, may swallow that."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
