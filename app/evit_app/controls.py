@@ -92,5 +92,5 @@ class RateTile:
 def replay_banner(replay: Replay, texts: Texts) -> ft.Container:
     """Whether this device gives the reference's answer."""
     background, foreground = _COLOURS[replay.status]
-    text = ft.Text(texts.replay(replay.status, replay.detail), color=foreground, selectable=True)
+    text = ft.Text(texts.replay(replay.status, replay.detail), color=foreground)
     return ft.Container(text, bgcolor=background, padding=10, border_radius=8)

@@ -38,7 +38,8 @@ class Screen:
         self.model = ft.Text(texts.loading)
         self.replay = ft.Column()
         self.status = ft.Text(texts.nothing_chosen)
-        self.error = ft.Text(color=ft.Colors.ERROR, selectable=True, visible=False)
+        # Never selectable: a browser hides selectable text from screen readers.
+        self.error = ft.Text(color=ft.Colors.ERROR, visible=False)
         self.still = ft.Image(src="", fit=ft.BoxFit.CONTAIN, visible=False, gapless_playback=True)
         self.live = ft.RawImage(fit=ft.BoxFit.CONTAIN, visible=False)
         self.camera_place = ft.Row(width=1, height=1)
@@ -46,7 +47,7 @@ class Screen:
         self.second.control.visible = False
         names = (texts.rate_camera, texts.rate_inference, texts.rate_end_to_end, texts.rate_display)
         self._rates = [RateTile(name, texts) for name in names]
-        self.stages = ft.Text(selectable=True)
+        self.stages = ft.Text()
         self._dropped, self._verdict = ft.Text(), ft.Text()
         self._comparison = ft.Text(weight=ft.FontWeight.BOLD, visible=False)
         self._chart = ft.Image(src=chart_png((), _CHART, _CHART_COLOUR), height=_CHART[1], gapless_playback=True)
@@ -111,7 +112,8 @@ class Screen:
             clip_behavior=ft.ClipBehavior.HARD_EDGE,
         )
         seen = ft.Semantics(content=picture, label=self.texts.live_picture, image=True)
-        left = ft.Column([seen, ft.Row(list(buttons), wrap=True), self.status, self.error], col=_HALF)
+        told = ft.Semantics(content=self.error, live_region=True)
+        left = ft.Column([seen, ft.Row(list(buttons), wrap=True), self.status, told], col=_HALF)
         answers = ft.ResponsiveRow([self.first.control, self.second.control])
         right = ft.Column([answers, self._comparison, self._figures], col=_HALF)
         lists = [self.source, self.first_model, self.second_model, self.threads]
@@ -228,4 +230,5 @@ class Screen:
 
 def _named(choice: ft.Dropdown, col: Breakpoints | None = None) -> ft.Control:
     """A list that a screen reader can name: Flet's own says nothing."""
-    return ft.Semantics(content=choice, label=str(choice.label), container=True, col=col or 12)
+    named = ft.Semantics(content=choice, label=str(choice.label))
+    return ft.Container(ft.MergeSemantics(named), col=col or 12)
