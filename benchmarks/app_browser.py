@@ -1,0 +1,118 @@
+"""How the app does in a browser: Chromium with a 640x480 camera that shows a photo, through the whole page.
+
+Prints the four rates and the delays that the page itself shows, each second's, as medians; and how long the
+program takes to end after SIGTERM while it runs. Needs Chromium and Playwright.
+
+    python benchmarks/app_browser.py demo-output/everyday-int8.tflite
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import skimage.data
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from evit_app.texts import ENGLISH
+
+RATES = (ENGLISH.rate_camera, ENGLISH.rate_inference, ENGLISH.rate_end_to_end, ENGLISH.rate_display)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the page showed.
+
+    Attributes:
+        rates: Each rate's values, per second, in the order of ``RATES``.
+        delays_ms: From picture to label.
+        ending_s: From SIGTERM to the program's end, seconds.
+    """
+
+    rates: list[list[float]]
+    delays_ms: list[float]
+    ending_s: float
+
+
+def write_camera(folder: Path) -> Path:
+    """A cup of coffee as motion JPEG for Chromium's fake camera."""
+    photo, path = folder / "coffee.jpg", folder / "coffee.mjpeg"
+    Image.fromarray(skimage.data.coffee()[:, 33:566]).resize((640, 480)).save(photo, quality=90)
+    path.write_bytes(photo.read_bytes() * 30)
+    return path
+
+
+def watch(model: Path, camera: Path, seconds: int) -> Seen:
+    """Start the app and a browser, and read the page once a second."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "evit_app.program", str(model), "--web", "--port", str(port)]
+    arguments = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    arguments.append(f"--use-file-for-fake-video-capture={camera}")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, sync_playwright() as playwright:
+        if process.stdout is not None:
+            process.stdout.readline()
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        start(page, f"http://127.0.0.1:{port}")
+        words = [read(page) for _ in range(seconds)]
+        began = time.perf_counter()
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        ending_s = time.perf_counter() - began
+        browser.close()
+    return parse(words, ending_s)
+
+
+def start(page: Page, address: str) -> None:
+    """Open the page and start the camera; ten seconds do not count."""
+    page.goto(address)
+    placeholder = page.locator("flt-semantics-placeholder")
+    placeholder.wait_for(state="attached", timeout=120_000)
+    placeholder.dispatch_event("click")
+    page.get_by_role("button", name=ENGLISH.start, exact=True).dispatch_event("click", timeout=120_000)
+    time.sleep(10)
+
+
+def read(page: Page) -> str:
+    """What the page says, a second later."""
+    time.sleep(1)
+    return str(page.locator("flt-semantics-host").inner_text())
+
+
+def parse(pages: list[str], ending_s: float) -> Seen:
+    """Rates in the order in which the page shows them, and delays."""
+    found = [[float(value) for value in re.findall(r"([\d.]+)/s", words)] for words in pages]
+    whole = [values for values in found if len(values) == len(RATES)]
+    delays = [float(value) for words in pages for value in re.findall(r"picture to label ([\d.]+) ms", words)]
+    return Seen([list(column) for column in zip(*whole, strict=True)], delays, ending_s)
+
+
+def main() -> None:
+    """Read the options, watch, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--seconds", type=int, default=30)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        seen = watch(options.model, write_camera(Path(folder)), options.seconds)
+    for name, values in zip(RATES, seen.rates, strict=True):
+        print(f"{name}: {statistics.median(values):.1f}/s (lowest {min(values):.1f}, highest {max(values):.1f})")
+    if seen.delays_ms:
+        print(f"picture to label: {statistics.median(seen.delays_ms):.1f} ms")
+    print(f"ended {seen.ending_s:.2f} s after SIGTERM")
+
+
+if __name__ == "__main__":
+    main()
