@@ -81,7 +81,8 @@ def start(page: Page, address: str) -> None:
     placeholder = page.locator("flt-semantics-placeholder")
     placeholder.wait_for(state="attached", timeout=120_000)
     placeholder.dispatch_event("click")
-    page.get_by_role("button", name=ENGLISH.start, exact=True).dispatch_event("click", timeout=120_000)
+    ready = page.get_by_role("button", name=ENGLISH.start, exact=True, disabled=False)
+    ready.dispatch_event("click", timeout=120_000)
     time.sleep(10)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from evit_app.labels import Reading
 
+_ENOUGH = 10  # frames before anything is said: the first runs are no measure
 _KEPT = 300  # frames whose times count: the last ten seconds at 30 a second
 
 
@@ -43,8 +44,8 @@ class Tally:
 
     @property
     def comparison(self) -> Comparison | None:
-        """What came of it so far; None before the first frame."""
-        if not self._frames:
+        """What came of it so far; None where too few frames were seen."""
+        if self._frames < _ENOUGH:
             return None
         slower, faster = statistics.median(self._first_s), statistics.median(self._second_s)
         ratio = slower / faster if faster > 0 else 1.0

@@ -112,7 +112,7 @@ class Screen:
             clip_behavior=ft.ClipBehavior.HARD_EDGE,
         )
         seen = ft.Semantics(content=picture, label=self.texts.live_picture, image=True)
-        told = ft.Semantics(content=self.error, live_region=True)
+        told = ft.Semantics(content=ft.Column([self.error]), live_region=True)
         left = ft.Column([seen, ft.Row(list(buttons), wrap=True), self.status, told], col=_HALF)
         answers = ft.ResponsiveRow([self.first.control, self.second.control])
         right = ft.Column([answers, self._comparison, self._figures], col=_HALF)

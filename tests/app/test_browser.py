@@ -112,7 +112,7 @@ class Tab:
         placeholder = self.page.locator("flt-semantics-placeholder")
         placeholder.wait_for(state="attached")
         placeholder.dispatch_event("click")
-        self.button(self.texts.choose).wait_for()
+        self.page.get_by_role("button", name=self.texts.choose, exact=True, disabled=False).wait_for()
 
     def button(self, name):
         return self.page.get_by_role("button", name=name, exact=True)
@@ -142,6 +142,8 @@ class Tab:
     def shot(self, name):
         PICTURES.mkdir(parents=True, exist_ok=True)
         path = PICTURES / f"{name}.png"
+        self.page.wait_for_timeout(1500)  # what is described may not be drawn yet
+        assert "must be provided" not in self.words  # Flet's complaints about controls are part of the page
         self.page.screenshot(path=path)
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB"), np.int16)
@@ -190,6 +192,7 @@ def test_two_models_run_side_by_side(browser, served):
         tab.choose(ENGLISH.compare, "other.tflite")
         tab.click(ENGLISH.start)
         tab.wait("same label on 100.0 % of")
+        tab.wait_for(FOUR_RATES)
         tab.shot("side-by-side")
 
 
