@@ -9,6 +9,7 @@ program takes to end after SIGTERM while it runs. Needs Chromium and Playwright.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import signal
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +39,17 @@ class Seen:
     Attributes:
         rates: Each rate's values, per second, in the order of ``RATES``.
         delays_ms: From picture to label.
+        app_cpu_s: Processor time of the app while it was watched, seconds.
+        browser_cpu_s: The same of Chromium, all its processes.
+        watched_s: How long that was, seconds.
         ending_s: From SIGTERM to the program's end, seconds.
     """
 
     rates: list[list[float]]
     delays_ms: list[float]
+    app_cpu_s: float
+    browser_cpu_s: float
+    watched_s: float
     ending_s: float
 
 
@@ -66,13 +74,16 @@ def watch(model: Path, camera: Path, seconds: int) -> Seen:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         start(page, f"http://127.0.0.1:{port}")
+        before, began = cpu_times(process.pid), time.perf_counter()
         words = [read(page) for _ in range(seconds)]
+        after, watched_s = cpu_times(process.pid), time.perf_counter() - began
         began = time.perf_counter()
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
         ending_s = time.perf_counter() - began
         browser.close()
-    return parse(words, ending_s)
+    app_s, browser_s = (late - early for early, late in zip(before, after, strict=True))
+    return Seen(*parse(words), app_s, browser_s, watched_s, ending_s)
 
 
 def start(page: Page, address: str) -> None:
@@ -92,12 +103,33 @@ def read(page: Page) -> str:
     return str(page.locator("flt-semantics-host").inner_text())
 
 
-def parse(pages: list[str], ending_s: float) -> Seen:
+def cpu_times(app: int) -> tuple[float, float]:
+    """Processor seconds so far of the app, and of Chromium below this process (Linux)."""
+    tick = os.sysconf("SC_CLK_TCK")
+    parents, spent, names = {}, {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+            fields = rest.split()
+            pid = int(stat.parent.name)
+            parents[pid], names[pid] = int(fields[1]), name
+            spent[pid] = (int(fields[11]) + int(fields[12])) / tick
+    browser = 0.0
+    for pid, name in names.items():
+        above = pid
+        while above in parents and above != os.getpid():
+            above = parents[above]
+        if above == os.getpid() and "chrom" in name:
+            browser += spent[pid]
+    return spent.get(app, 0.0), browser
+
+
+def parse(pages: list[str]) -> tuple[list[list[float]], list[float]]:
     """Rates in the order in which the page shows them, and delays."""
     found = [[float(value) for value in re.findall(r"([\d.]+)/s", words)] for words in pages]
     whole = [values for values in found if len(values) == len(RATES)]
     delays = [float(value) for words in pages for value in re.findall(r"picture to label ([\d.]+) ms", words)]
-    return Seen([list(column) for column in zip(*whole, strict=True)], delays, ending_s)
+    return [list(column) for column in zip(*whole, strict=True)], delays
 
 
 def main() -> None:
@@ -112,6 +144,9 @@ def main() -> None:
         print(f"{name}: {statistics.median(values):.1f}/s (lowest {min(values):.1f}, highest {max(values):.1f})")
     if seen.delays_ms:
         print(f"picture to label: {statistics.median(seen.delays_ms):.1f} ms")
+    shown = statistics.mean(seen.rates[3]) * seen.watched_s
+    app_ms, browser_ms = (1000 * spent / shown for spent in (seen.app_cpu_s, seen.browser_cpu_s))
+    print(f"processor time per frame shown: app {app_ms:.1f} ms, browser {browser_ms:.1f} ms")
     print(f"ended {seen.ending_s:.2f} s after SIGTERM")
 
 

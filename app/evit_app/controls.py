@@ -51,6 +51,7 @@ class Answers:
         self._texts = texts
         self._model = ft.Text(weight=ft.FontWeight.BOLD, visible=False)
         self._best = ft.Text(size=24, no_wrap=True)
+        self._shown: tuple[object, ...] | None = None
         self._bars = [Bar() for _ in range(BARS)]
         self.control = ft.Column(
             [self._model, self._best, *(bar.control for bar in self._bars)], spacing=8, col={"xs": 12}
@@ -62,15 +63,19 @@ class Answers:
 
     def fill(self, predictions: tuple[Prediction, ...], sure: bool = True) -> None:
         """Show predictions, best first."""
+        self._shown = None
         best = predictions[0].label if predictions else ""
         self._best.value = best if sure else self._texts.not_sure
         for i, bar in enumerate(self._bars):
             bar.fill(predictions[i] if i < len(predictions) else None, self._texts)
 
     def fill_live(self, reading: Reading) -> None:
-        """Show a frame's reading, at once."""
-        self.fill(reading.predictions, reading.sure)
-        self.control.update()
+        """Show a frame's reading, at once; drawing what already stands there would cost milliseconds."""
+        shown = (reading.sure, *((p.class_id, round(p.probability, 3)) for p in reading.predictions))
+        if shown != self._shown:
+            self.fill(reading.predictions, reading.sure)
+            self._shown = shown
+            self.control.update()
 
 
 class RateTile:

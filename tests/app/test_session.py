@@ -94,3 +94,26 @@ def test_a_foreign_model_names_the_coffee(shared, coffee_jpg):
     predictions = session.classify(coffee_jpg).classification.predictions
     assert len(predictions) == 5
     assert predictions[0].label == "espresso"
+
+
+def test_the_packages_of_a_phone_are_enough(tflite_runtime_python, model, green_photo):
+    script = """
+import sys
+from pathlib import Path
+from evit_app.choices import Shelf
+from evit_app.pipeline import Pipeline
+from evit_app.sources import HandedOver
+
+shelf = Shelf((Path(sys.argv[1]),))
+session = shelf.session(shelf.paths[0])
+print(session.info.runtime, session.classify(Path(sys.argv[2])).classification.predictions[0].label)
+source = HandedOver("phone")
+pipeline = Pipeline(source, (session.runner,))
+source.hand_over(Path(sys.argv[2]).read_bytes(), 0.0)
+pipeline.capture(), pipeline.infer()
+print(pipeline.take(0).readings[0].top1, sorted({"torch", "cv2", "ai_edge_litert", "flet"} & set(sys.modules)))
+"""
+    environment = {**os.environ, "PYTHONPATH": PATHS}
+    command = [str(tflite_runtime_python), "-c", script, str(model), str(green_photo)]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert answer.stdout.splitlines() == ["tflite-runtime green", "green []"], answer.stderr
