@@ -23,7 +23,7 @@ def characters() -> set[str]:
     """Everything that the texts use, and Latin letters for class names."""
     latin = {chr(code) for code in (*range(0x20, 0x7F), *range(0xA0, 0x100))}
     texts = {letter for language in LANGUAGES for text in vars(language).values() for letter in text}
-    return latin | texts | set("…–’“”")
+    return latin | texts | {chr(code) for code in (0x2013, 0x2019, 0x201C, 0x201D, 0x2026)}
 
 
 def cut(source: Path, target: Path) -> None:
