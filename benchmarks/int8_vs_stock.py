@@ -28,7 +28,7 @@ from ai_edge_litert.interpreter import Interpreter
 from torch import nn
 
 from evit_converters import tflite
-from evit_converters.tflite.quiet import quiet
+from evit_converters.quiet import quiet
 from evit_edge.models.config import VARIANTS, variant
 from evit_edge.models.deploy import deploy
 from evit_edge.models.efficientvit import EfficientViT

@@ -18,6 +18,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "torch",
         "litert-torch",
         "ai-edge-quantizer",
+        "coremltools",
         "flatbuffers",
         "networkx",
         "safetensors",
@@ -26,6 +27,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     ),
     "train": ("torch", "kornia", "opencv-python-headless", "safetensors", "huggingface_hub", "matplotlib"),
     "plot": ("matplotlib",),
+    "onnx": ("onnxruntime",),
+    "phones": ("platformdirs",),
     "app": ("flet", "flet-web", "opencv-python-headless"),
 }
 _LINUX_ONLY = {"litert-torch", "ai-edge-quantizer"}
@@ -150,6 +153,7 @@ def _capabilities(
     running = Capability("run .tflite files", bool(engines), ", ".join(engines) or "pip install ai-edge-litert")
     parts = (
         ("run checkpoints", "convert", ("torch", "safetensors")),
+        ("run .onnx files", "onnx", EXTRAS["onnx"]),
         ("train", "train", EXTRAS["train"]),
         ("plots", "plot", EXTRAS["plot"]),
         ("desktop and web app", "app", EXTRAS["app"]),

@@ -8,6 +8,8 @@ EvitEdgeError
 ├── ConversionError       a model that could not be exported, rewritten, quantized or packed
 ├── ArtefactError         a converted file that is corrupt, of another kind, or lacks what is asked of it
 ├── VerificationError     an artefact that fails a gate; names the gate
+├── DeviceError           a phone or Mac that is missing, locked, lost, or cannot run what is asked of it
+├── ReportError           a latency report that is unreadable, of another format, or contradicts itself
 └── OutputError           a result that cannot be written where it was asked for
 
 A message says what was given, what is accepted, and what to do. Foreign exceptions are mapped at the seam
@@ -51,6 +53,14 @@ class ArtefactError(EvitEdgeError):
 
 class VerificationError(EvitEdgeError):
     """An artefact that fails a gate."""
+
+
+class DeviceError(EvitEdgeError):
+    """A phone or Mac that is missing, locked, lost, or cannot run what is asked of it."""
+
+
+class ReportError(EvitEdgeError):
+    """A latency report that is unreadable, of another format, or contradicts itself."""
 
 
 class OutputError(EvitEdgeError):

@@ -46,11 +46,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def publishing(folder: Path, *, last: str, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary folder; move its files into ``folder`` together when the block ends well.
+    """Give a temporary folder; move what it holds into ``folder`` together when the block ends well.
 
     Args:
         folder: Where the files shall be; made where it is missing, and taken away again if the block fails.
-        last: Suffix of the file that is moved last: who finds it finds the others.
+        last: Name of the file that is moved last: who finds it finds the others.
         overwrite: Whether files of the same names may be replaced.
 
     Yields:
@@ -67,11 +67,12 @@ def publishing(folder: Path, *, last: str, overwrite: bool) -> Iterator[Path]:
         raise OutputError(f"{folder} cannot be written: {exc.strerror or exc}; choose a writable folder") from exc
     try:
         yield temporary
-        files = sorted(temporary.iterdir(), key=lambda path: (path.name.endswith(last), path.name))
-        refuse_existing([folder / path.name for path in files], overwrite=overwrite)
-        for path in files:
-            _flush(path)
-            path.replace(folder / path.name)
+        written = sorted(temporary.iterdir(), key=lambda path: (path.name == last, path.name))
+        refuse_existing([folder / path.name for path in written], overwrite=overwrite)
+        for path in written:
+            for file in files_of(path):
+                _flush(file)
+            _move(path, folder / path.name)
         created = False
     except OSError as exc:
         raise OutputError(f"{folder} cannot be written: {exc.strerror or exc}") from exc
@@ -104,7 +105,33 @@ def _flush(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
+def _move(source: Path, target: Path) -> None:
+    """Rename a file or folder over what is there; a folder that is in the way moves into the source's folder."""
+    if target.is_dir():
+        target.replace(source.with_name(f"{source.name}.before"))
+    source.replace(target)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """A file, or all files inside a folder such as a ``.mlpackage``, in the order of their names.
+
+    Links are taken for what they are, not followed: they are no files.
+    """
+    if not path.is_dir():
+        return (path,)
+    inside = (file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+    return tuple(sorted(inside, key=lambda file: file.relative_to(path).as_posix()))
+
+
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Hex SHA-256 of a file's bytes, or of a folder's files: for each its name inside, NUL and its own hash."""
+    if path.is_dir():
+        named = (f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n" for file in files_of(path))
+        return hashlib.sha256("".join(named).encode()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files inside a folder."""
+    return sum(file.stat().st_size for file in files_of(path))

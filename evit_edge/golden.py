@@ -1,4 +1,4 @@
-"""NAME.golden.npz beside an artefact: a few pictures and what the float model answers to them."""
+"""NAME.tflite.golden.npz beside an artefact: a few pictures and what the float model answers to them."""
 
 from __future__ import annotations
 

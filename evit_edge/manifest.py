@@ -1,4 +1,4 @@
-"""NAME.json beside an artefact: what it is, from what, made with what, and how good."""
+"""NAME.tflite.json beside NAME.tflite: what it is, from what, made with what, and how good."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ class Quantization(StrEnum):
     NONE = "none"
     FP16 = "fp16"
     INT8 = "int8"
+    INT8_FULL = "int8-full"
+    PALETTE4 = "palette4"
+    PALETTE6 = "palette6"
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,15 @@ class ArtefactEntry:
 
     Attributes:
         file: Its name.
-        format: ``tflite``.
-        sha256: Of its bytes, hex.
-        size_bytes: Its length.
+        format: ``tflite`` or ``coreml``.
+        sha256: Of its bytes, hex; of a folder as :func:`evit_edge.files.sha256_of` says.
+        size_bytes: Its length, or that of all files in it.
         input: Its input.
         output: Its output.
         output_kind: What its scores are.
         labels: How many labels it carries.
         partitions: Pieces that XNNPACK runs; None where they were not counted.
+        deployment_target: Core ML: the oldest system that opens it, such as ``iOS16``.
     """
 
     file: str
@@ -75,6 +79,7 @@ class ArtefactEntry:
     output_kind: OutputKind
     labels: int
     partitions: int | None
+    deployment_target: str | None = None
 
     def __post_init__(self) -> None:
         """A hash has 64 digits, a size is positive."""
@@ -132,13 +137,18 @@ class Manifest:
 
 
 def manifest_path(artefact: Path) -> Path:
-    """NAME.json of NAME.tflite."""
-    return artefact.with_suffix(".json")
+    """NAME.tflite.json of NAME.tflite."""
+    return artefact.with_name(f"{artefact.name}.json")
 
 
 def golden_path(artefact: Path) -> Path:
-    """NAME.golden.npz of NAME.tflite."""
-    return artefact.with_suffix(".golden.npz")
+    """NAME.tflite.golden.npz of NAME.tflite."""
+    return artefact.with_name(f"{artefact.name}.golden.npz")
+
+
+def calibration_path(artefact: Path) -> Path:
+    """NAME.tflite.calibration.json of NAME.tflite."""
+    return artefact.with_name(f"{artefact.name}.calibration.json")
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

@@ -26,7 +26,7 @@ def classify(
 ) -> None:
     """Name what photos show, with probabilities and the time of each step.
 
-    Third parties' .tflite classifiers work too: quantized or float input, NHWC or NCHW.
+    Third parties' .tflite and .mlpackage classifiers work too: quantized or float input, NHWC or NCHW.
     """
     from evit_edge.classification import classify as classify_photo
     from evit_edge.classification import warm_up
@@ -50,6 +50,7 @@ def _document(info: ModelInfo, results: list[Classification]) -> dict[str, Any]:
         "output_kind": info.output_kind.value,
         "preprocessing": info.preprocessing.to_json(),
         "preprocessing_source": info.preprocessing_source.value,
+        "remark": info.remark,
         "images": [
             {
                 "path": str(result.path),
@@ -79,3 +80,5 @@ def _print_footnote(info: ModelInfo) -> None:
         f"{info.runtime} {info.runtime_version}, {info.threads} thread(s); photos resized to {rule.resize_to} px, "
         f"cut to {rule.image_size} px (rule: {info.preprocessing_source}){softmax}"
     )
+    if info.remark is not None:
+        typer.echo(info.remark)

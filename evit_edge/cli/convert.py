@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evit_edge.cli.options import Json, ModelOption
+from evit_edge.cli.options import Json, ModelOption, choice
 from evit_edge.cli.terminal import print_json, print_table, remark
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _TITLES = {
     "load": "read the weights",
-    "export": "export to TFLite",
+    "export": "export",
     "calibrate": "calibrate on photos",
     "quantize": "quantize",
     "verify": "verify",
@@ -38,28 +38,44 @@ def convert(
     image_size: Annotated[
         int | None, typer.Option("--image-size", help="Input side in pixels, 128 to 512.")
     ] = None,
-    to: Annotated[str, typer.Option("--to", help="tflite; coreml and onnx are not available yet.")] = "tflite",
-    quantize: Annotated[str, typer.Option("--quantize", help="none, fp16 or int8.")] = "none",
+    to: Annotated[str, typer.Option("--to", help="tflite, coreml, or both: tflite,coreml.")] = "tflite",
+    quantize: Annotated[
+        str, typer.Option("--quantize", help="none, fp16 or int8; coreml also int8-full, palette4, palette6.")
+    ] = "none",
+    deployment_target: Annotated[
+        str | None,
+        typer.Option("--deployment-target", help="coreml: iOS15 to iOS18; by default the oldest that fits."),
+    ] = None,
     calibration: Annotated[
         list[Path] | None,
-        typer.Option("--calibration", help="For int8: folder of photos (repeatable) or a calibration cache."),
+        typer.Option(
+            "--calibration", help="For integer activations: folder of photos (repeatable) or a calibration cache."
+        ),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", help="Photos to calibrate with at most.")] = 256,
     seed: Annotated[int, typer.Option("--seed", help="Of the choice of photos.")] = 0,
     output_kind: Annotated[
         str, typer.Option("--output-kind", help="probabilities (softmax inside) or logits.")
     ] = "probabilities",
+    author: Annotated[str, typer.Option("--author", help="Who trained it, as the file shall say.")] = "",
+    license: Annotated[str, typer.Option("--license", help="Its terms, as the file shall say.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     json: Json = False,
 ) -> None:
     """Convert a checkpoint to a file for phones and prove that it answers like the original."""
+    from evit_converters.coreml import DeploymentTarget
     from evit_edge.manifest import Quantization
-    from evit_edge.pipeline import ConvertRequest, Target
+    from evit_edge.pipeline import ConvertRequest, Target, needs_ranges
     from evit_edge.pipeline import convert as convert_model
     from evit_edge.tensors import OutputKind
     from evit_edge.zoo import EVERYDAY
 
-    targets = [_choice(Target, name, "--to") for name in to.split(",")]
+    targets = [choice(Target, name, "--to") for name in to.split(",")]
+    quantization = choice(Quantization, quantize, "--quantize")
+    oldest = (
+        None if deployment_target is None else choice(DeploymentTarget, deployment_target, "--deployment-target")
+    )
+    several = len(targets) > 1  # each then takes the options that it has a use for; one alone refuses the others
     requests = [
         ConvertRequest(
             output=output,
@@ -68,11 +84,14 @@ def convert(
             labels=labels,
             image_size=image_size,
             target=target,
-            quantization=_choice(Quantization, quantize, "--quantize"),
-            calibration=tuple(calibration or ()),
+            quantization=quantization,
+            deployment_target=None if several and target is not Target.COREML else oldest,
+            calibration=() if several and not needs_ranges(target, quantization) else tuple(calibration or ()),
             samples=samples,
             seed=seed,
-            output_kind=_choice(OutputKind, output_kind, "--output-kind"),
+            output_kind=choice(OutputKind, output_kind, "--output-kind"),
+            author=author,
+            license=license,
             overwrite=overwrite,
             command=shlex.join(["evit-edge", *sys.argv[1:]]),
         )
@@ -82,15 +101,6 @@ def convert(
         with _shown() as tell:
             result = convert_model(request, tell)
         print_json(document(result)) if json else print_result(result)
-
-
-def _choice(kind: Callable[[str], Any], name: str, option: str) -> Any:
-    """A member of an enum by its value, or a usage error that lists them."""
-    try:
-        return kind(name)
-    except ValueError as exc:
-        accepted = ", ".join(member.value for member in kind)  # type: ignore[attr-defined]
-        raise typer.BadParameter(f"{name!r} given; {accepted} are accepted", param_hint=option) from exc
 
 
 @contextmanager

@@ -19,7 +19,7 @@ _BAD_SHOWN = 5
 
 def evaluate(
     artefacts: Annotated[
-        list[str], typer.Argument(help="Models to compare: .tflite files, checkpoints, or everyday.")
+        list[str], typer.Argument(help="Models to compare: .tflite, .mlpackage, checkpoints, or everyday.")
     ],
     *,
     data: Annotated[

@@ -21,6 +21,9 @@ def print_report(report: EvaluationReport, *, every_class: bool) -> None:
         [(m.name, m.runtime, _share(m.top1), _share(m.top5)) for m in report.models],
         left=2,
     )
+    for model in report.models:
+        if model.remark is not None:
+            typer.echo(f"{model.name}: {model.remark}")
     if report.pairs:
         print_table(
             "Pairs on the same photos; difference in points of top-1, p by McNemar",
@@ -96,6 +99,7 @@ def _model_fields(model: ModelReport) -> dict[str, Any]:
     return {
         "name": model.name,
         "runtime": model.runtime,
+        "remark": model.remark,
         "top1": _share_fields(model.top1),
         "top5": _share_fields(model.top5),
         "classes": [_class_fields(entry) for entry in model.classes],

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from evit_edge import __version__
-from evit_edge.cli import classify, convert, doctor, evaluate, models, train, verify
+from evit_edge.cli import benchmark, classify, convert, doctor, evaluate, models, profile, report, train, verify
 from evit_edge.cli.plugins import add_plugins
 from evit_edge.errors import EvitEdgeError
 
@@ -61,6 +61,9 @@ app.command()(convert.convert)
 app.command()(classify.classify)
 app.command()(evaluate.evaluate)
 app.command()(verify.verify)
+app.command()(benchmark.benchmark)
+app.command()(report.report)
+app.command()(profile.profile)
 app.command()(models.models)
 app.command()(doctor.doctor)
 add_plugins(app)

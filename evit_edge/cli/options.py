@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from evit_edge.runtime.info import Runner
 
-Artefact = Annotated[str, typer.Argument(help="A .tflite file, a .safetensors or .pth checkpoint, or everyday.")]
+Artefact = Annotated[
+    str, typer.Argument(help="A .tflite, .onnx or .mlpackage, a .safetensors or .pth checkpoint, or everyday.")
+]
 Labels = Annotated[
     Path | None, typer.Option("--labels", help="Text file, one label a line, for files that carry none.")
 ]
@@ -59,3 +62,12 @@ def open_model(
     if not override and names is not None and runner.info.labels is None:
         return open_runner(artefact, threads=threads, labels=names, input_range=chosen)
     return runner
+
+
+def choice(kind: Callable[[str], Any], name: str, option: str) -> Any:
+    """A member of an enum by its value, or a usage error that lists them."""
+    try:
+        return kind(name)
+    except ValueError as exc:
+        accepted = ", ".join(member.value for member in kind)  # type: ignore[attr-defined]
+        raise typer.BadParameter(f"{name!r} given; {accepted} are accepted", param_hint=option) from exc

@@ -18,7 +18,7 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
 
 def verify(
     artefact: Annotated[
-        Path, typer.Argument(help="A .tflite file with its NAME.json and NAME.golden.npz beside it.")
+        Path, typer.Argument(help="A .tflite or .mlpackage with its manifest and golden vectors beside it.")
     ],
     weights: Annotated[
         str | None,
@@ -29,14 +29,20 @@ def verify(
         typer.Option("--data", help="Folder of photos on which both shall agree; may be repeated."),
     ] = None,
     samples: Annotated[int | None, typer.Option("--samples", min=1, help="Photos to take at most.")] = None,
+    golden: Annotated[
+        Path | None,
+        typer.Option("--golden", help="For a .mlpackage: new folder with pictures and answers to replay."),
+    ] = None,
     threads: Threads = 1,
     json: Json = False,
 ) -> None:
     """Prove that a file is what its manifest says and answers like its model; exit 1 when a gate fails."""
-    from evit_edge.verification import VerifyRequest
+    from evit_edge.verification import VerifyRequest, check_replay
     from evit_edge.verification import verify as verify_artefact
 
     request = VerifyRequest(artefact, weights=weights, data=tuple(data or ()), samples=samples, threads=threads)
+    if golden is not None:
+        check_replay(artefact, golden)
     with progress_bar("photos", None) as progress:
         report = verify_artefact(request, progress)
     if json:
@@ -44,12 +50,25 @@ def verify(
     else:
         print_report(report)
     report.raise_if_failed()
+    if golden is not None:
+        _write_replay(artefact, golden)
+
+
+def _write_replay(artefact: Path, folder: Path) -> None:
+    from evit_edge.verification import write_replay
+
+    pictures = write_replay(artefact, folder)
+    typer.echo(
+        f"{pictures} pictures, what to expect of them, and a Swift test (not compiled here) in {folder}", err=True
+    )
 
 
 def print_report(report: VerificationReport) -> None:
     """Print the gates as a table."""
     rows = [(gate.name, gate.measured, gate.required, _MARKS[gate.status.value]) for gate in report.gates]
     print_table(f"{report.artefact.name} in {report.runtime}", ("gate", "measured", "required", ""), rows, left=4)
+    for remark in report.remarks:
+        typer.echo(remark)
 
 
 def document(report: VerificationReport) -> dict[str, Any]:
@@ -60,4 +79,5 @@ def document(report: VerificationReport) -> dict[str, Any]:
         "passed": report.passed,
         "gates": [{**vars(gate), "status": gate.status.value} for gate in report.gates],
         "figures": report.figures,
+        "remarks": list(report.remarks),
     }

@@ -60,7 +60,7 @@ def check_picture_path(path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
     """
     if path.suffix.lower() not in _FORMATS:
-        raise OutputError(f"confusion matrix {path} asked for; {', '.join(_FORMATS)} are accepted")
+        raise OutputError(f"picture {path} asked for; {', '.join(_FORMATS)} are accepted")
     require_installed("matplotlib", extra="plot")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:

@@ -75,6 +75,7 @@ class ModelReport:
         classes: Per class, in the order of the photos' classes.
         columns: Names of the confusion matrix's columns.
         confusion: int64 (classes, columns): photos of a class by the answer given.
+        remark: What has to be said wherever the figures are shown.
     """
 
     name: str
@@ -84,6 +85,7 @@ class ModelReport:
     classes: tuple[ClassReport, ...]
     columns: tuple[str, ...]
     confusion: npt.NDArray[np.int64]
+    remark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ def model_report(name: str, run: PredictionRun, model: Predictions) -> ModelRepo
         classes=tuple(_class_report(i, (*classes, OTHER), confusion) for i in range(len(classes))),
         columns=columns,
         confusion=confusion[:, : len(columns)],
+        remark=model.info.remark,
     )
 
 

@@ -53,11 +53,13 @@ def deploy(
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise RequestError(f"mean {mean} and std {std} given; three values each, std positive")
     with torch.no_grad():
-        return DeployedEfficientViT(model, mean, std, output_kind).eval().requires_grad_(False)
+        return DeployedEfficientViT(model, mean, std, output_kind).float().eval().requires_grad_(False)
 
 
 def folded(layer: ConvNorm, *, residual: bool = False, scale: float = 1.0) -> nn.Conv2d:
     """A convolution that computes ``scale * (bn(conv(x)) [+ x])`` with the statistics of eval mode.
+
+    It is computed in float64 and stored as the source's weights are.
 
     Args:
         layer: Convolution and BatchNorm.
@@ -76,13 +78,14 @@ def folded(layer: ConvNorm, *, residual: bool = False, scale: float = 1.0) -> nn
         cast("tuple[int, int]", source.padding),
         groups=source.groups,
     )
-    return cast(nn.Conv2d, _filled(conv, weight * scale, shift * scale))
+    return cast(nn.Conv2d, _filled(conv, weight * scale, shift * scale, source.weight.dtype))
 
 
 def rows(conv: nn.Conv2d, start: int, stop: int) -> nn.Conv2d:
     """The 1x1 convolution that computes output channels ``start`` to ``stop`` alone."""
     part = nn.Conv2d(conv.in_channels, stop - start, 1)
-    return cast(nn.Conv2d, _filled(part, conv.weight[start:stop], cast(Tensor, conv.bias)[start:stop]))
+    weight, bias = conv.weight[start:stop], cast(Tensor, conv.bias)[start:stop]
+    return cast(nn.Conv2d, _filled(part, weight, bias, conv.weight.dtype))
 
 
 def classifier(head: NormLinear) -> nn.Linear:
@@ -90,7 +93,8 @@ def classifier(head: NormLinear) -> nn.Linear:
     gain, shift = _affine(head.bn)
     weight = head.linear.weight.double()  # (classes, C)
     bias = head.linear.bias.double() + weight @ shift
-    return cast(nn.Linear, _filled(nn.Linear(weight.shape[1], weight.shape[0]), weight * gain, bias))
+    linear = nn.Linear(weight.shape[1], weight.shape[0])
+    return cast(nn.Linear, _filled(linear, weight * gain, bias, head.linear.weight.dtype))
 
 
 def _affine(bn: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -100,9 +104,16 @@ def _affine(bn: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return gain, bn.bias.double() - mean * gain
 
 
-def _filled(layer: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor) -> nn.Conv2d | nn.Linear:
-    layer.weight = nn.Parameter(weight.float().contiguous(), requires_grad=False)
-    layer.bias = nn.Parameter(bias.float().contiguous(), requires_grad=False)
+def copied(conv: nn.Conv2d) -> nn.Conv2d:
+    """A 1x1 convolution with weights of its own."""
+    return rows(conv, 0, conv.out_channels)
+
+
+def _filled(
+    layer: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor, dtype: torch.dtype
+) -> nn.Conv2d | nn.Linear:
+    layer.weight = nn.Parameter(weight.to(dtype, copy=True).contiguous(), requires_grad=False)
+    layer.bias = nn.Parameter(bias.to(dtype, copy=True).contiguous(), requires_grad=False)
     return layer
 
 
@@ -141,8 +152,8 @@ class DeployedPatchMerging(nn.Module):
         super().__init__()
         self.expand = PlaneConv(folded(source.conv1), relu=True)
         self.spatial = PlaneConv(folded(source.conv2), relu=True)
-        self.squeeze = PlaneConv(_copied(source.se.fc1), relu=True)
-        self.excite = PlaneConv(_copied(source.se.fc2))
+        self.squeeze = PlaneConv(copied(source.se.fc1), relu=True)
+        self.excite = PlaneConv(copied(source.se.fc2))
         self.project = PlaneConv(folded(source.conv3))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -207,11 +218,6 @@ class DeployedAttention(nn.Module):
         y = y.reshape(batch * rows, columns, w, w * channels).transpose(1, 2)  # (B*rows, w, columns, w*C)
         y = y.reshape(batch, rows * w, columns * w, channels)  # (B, rows*w, columns*w, C)
         return x + y[:, :height, :width]  # (B, H, W, C)
-
-
-def _copied(conv: nn.Conv2d) -> nn.Conv2d:
-    copy = nn.Conv2d(conv.in_channels, conv.out_channels, 1)
-    return cast(nn.Conv2d, _filled(copy, conv.weight, cast(Tensor, conv.bias)))
 
 
 def _mixed(source: Residual, ffn: Residual) -> list[nn.Module]:

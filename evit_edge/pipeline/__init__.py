@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evit_edge.errors import require_installed
-from evit_edge.pipeline.request import ConvertRequest, ConvertResult, Progress, Stage, Target
+from evit_edge.pipeline.request import ConvertRequest, ConvertResult, Progress, Stage, Target, needs_ranges
 
-__all__ = ["ConvertRequest", "ConvertResult", "Progress", "Stage", "Target", "convert"]
+__all__ = ["ConvertRequest", "ConvertResult", "Progress", "Stage", "Target", "convert", "needs_ranges"]
+
+
+_MODULES = {Target.TFLITE: ("litert_torch", "ai_edge_quantizer"), Target.COREML: ("coremltools",)}
 
 
 def convert(request: ConvertRequest, tell: Callable[[Progress], None] = lambda _: None) -> ConvertResult:
     """Convert a classifier and prove that the file answers like it.
 
-    Writes ``NAME-int8.tflite`` (or ``-fp16``, ``-fp32``), ``.json`` and ``.golden.npz`` into ``request.output``,
-    and ``.calibration.json`` where photos were calibrated with: all of them, or none.
+    Writes ``NAME-int8.tflite`` or ``.mlpackage`` (or ``-fp16``, ``-fp32`` and so on) into ``request.output``, and
+    beside it, with its name in front, ``.json``, ``.golden.npz`` and, where photos were calibrated with,
+    ``.calibration.json``: all of them, or none.
 
     Args:
         request: What to do.
@@ -29,7 +33,7 @@ def convert(request: ConvertRequest, tell: Callable[[Progress], None] = lambda _
         VerificationError: The file does not answer like the model.
         OutputError: The results cannot be written, or are there already.
     """
-    for module in ("torch", "safetensors", "litert_torch", "ai_edge_quantizer"):
+    for module in ("torch", "safetensors", *_MODULES[request.target]):
         require_installed(module, extra="convert")
     from evit_edge.pipeline import road
 

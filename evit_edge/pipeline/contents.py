@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata as distributions
 from pathlib import Path
@@ -12,43 +13,52 @@ import numpy as np
 import torch
 
 from evit_calibration.cache import CalibrationCache
-from evit_converters import tflite
 from evit_edge import __version__
-from evit_edge.files import sha256_of
+from evit_edge.files import sha256_of, size_of
 from evit_edge.golden import Golden
 from evit_edge.images import read_rgb
 from evit_edge.manifest import ArtefactEntry, CalibrationEntry, Manifest, SourceEntry
 from evit_edge.models.checkpoints import Checkpoint
 from evit_edge.pipeline.ranges import Calibrated
-from evit_edge.pipeline.request import ConvertRequest
-from evit_edge.runtime.tflite import TfliteRunner
-from evit_edge.runtime.tflite_file import DESCRIPTION_NAME
+from evit_edge.pipeline.request import ConvertRequest, Target
+from evit_edge.runtime import open_runner
 from evit_edge.zoo import golden_photos
 
-_RECORDED = ("torch", "litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer", "numpy", "pillow")
+_RECORDED = {
+    Target.TFLITE: ("torch", "litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer"),
+    Target.COREML: ("torch", "coremltools"),
+}
+_RECORDED_ALWAYS = ("numpy", "pillow")
 
 
-def packed(content: bytes, checkpoint: Checkpoint, request: ConvertRequest) -> bytes:
-    """Put labels, name, description and the resize rule into a .tflite.
+@dataclass(frozen=True)
+class Built:
+    """What is known of an artefact that was just written.
 
-    Raises:
-        ConverterError: The labels cannot be stored.
+    Attributes:
+        calibrated: With which ranges; None where none were needed.
+        partitions: Pieces that XNNPACK runs a .tflite in.
+        deployment_target: The oldest system that opens a .mlpackage.
     """
+
+    calibrated: Calibrated | None = None
+    partitions: int | None = None
+    deployment_target: str | None = None
+
+
+def carried_description(checkpoint: Checkpoint, request: ConvertRequest) -> str:
+    """What an artefact says of itself beyond its format's own fields: a JSON object that any format can carry."""
     described = {
         "preprocessing": checkpoint.preprocessing.to_json(),
         "aliases": checkpoint.aliases,
         "output_kind": request.output_kind.value,
     }
-    side = checkpoint.config.image_size
-    metadata = tflite.ModelMetadata(
-        name=checkpoint.name,
-        description=f"{checkpoint.config.name}, an image classifier; {request.quantization} by evit-edge.",
-        version=__version__,
-        labels=checkpoint.labels or (),
-        image_size=(side, side),
-        files={DESCRIPTION_NAME: json.dumps(described, ensure_ascii=False, sort_keys=True).encode()},
-    )
-    return tflite.pack_metadata(content, metadata)
+    return json.dumps(described, ensure_ascii=False, sort_keys=True)
+
+
+def description(checkpoint: Checkpoint, request: ConvertRequest) -> str:
+    """One sentence for whoever opens the file."""
+    return f"{checkpoint.config.name}, an image classifier; {request.quantization} by evit-edge."
 
 
 def golden(checkpoint: Checkpoint) -> Golden:
@@ -62,9 +72,7 @@ def golden(checkpoint: Checkpoint) -> Golden:
         return Golden(images, checkpoint.model(x).numpy())
 
 
-def describe(
-    request: ConvertRequest, checkpoint: Checkpoint, artefact: Path, calibrated: Calibrated | None
-) -> Manifest:
+def describe(request: ConvertRequest, checkpoint: Checkpoint, artefact: Path, built: Built) -> Manifest:
     """Everything about an artefact but its parity, which is measured later."""
     config = checkpoint.config
     return Manifest(
@@ -79,27 +87,30 @@ def describe(
             weights=Path(request.weights).name,
             sha256=checkpoint.sha256,
         ),
-        artefact=_artefact_entry(request, checkpoint, artefact),
+        artefact=_artefact_entry(request, checkpoint, artefact, built),
         quantization=request.quantization,
-        calibration=None if calibrated is None else _calibration_entry(calibrated.cache),
+        calibration=None if built.calibrated is None else _calibration_entry(built.calibrated.cache),
         preprocessing=checkpoint.preprocessing,
-        versions={name: _version(name) for name in _RECORDED},
+        versions={name: _version(name) for name in (*_RECORDED[request.target], *_RECORDED_ALWAYS)},
         aliases=checkpoint.aliases,
     )
 
 
-def _artefact_entry(request: ConvertRequest, checkpoint: Checkpoint, artefact: Path) -> ArtefactEntry:
-    runner = TfliteRunner(artefact, preprocessing=checkpoint.preprocessing)
+def _artefact_entry(
+    request: ConvertRequest, checkpoint: Checkpoint, artefact: Path, built: Built
+) -> ArtefactEntry:
+    runner = open_runner(artefact, preprocessing=checkpoint.preprocessing)
     return ArtefactEntry(
         file=artefact.name,
         format=request.target.value,
         sha256=sha256_of(artefact),
-        size_bytes=artefact.stat().st_size,
+        size_bytes=size_of(artefact),
         input=runner.info.input,
         output=runner.info.output,
         output_kind=request.output_kind,
         labels=len(checkpoint.labels or ()),
-        partitions=tflite.partitions(artefact.read_bytes()).partitions,
+        partitions=built.partitions,
+        deployment_target=built.deployment_target,
     )
 
 

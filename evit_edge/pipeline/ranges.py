@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from evit_calibration.cache import CalibrationCache
 from evit_calibration.photos import BadPhoto, PhotoReader, hash_photos, list_photos, sample_photos
 from evit_calibration.ranges import RangeRule, collect_ranges
-from evit_converters import tflite
 from evit_edge import __version__
 from evit_edge.errors import DataError, RequestError
 from evit_edge.files import sha256_of
 from evit_edge.images import read_rgb
 from evit_edge.models.checkpoints import Checkpoint
-from evit_edge.pipeline.request import ConvertRequest, Progress, Stage
+from evit_edge.pipeline.request import ConvertRequest, Progress, Stage, Target
+from evit_edge.tensors import Float32Array, UInt8Images
 from evit_edge.zoo import EVERYDAY, calibration_path, checkpoint_path
 
 
@@ -39,17 +39,30 @@ class Calibrated:
         return {name: (span.minimum, span.maximum) for name, span in self.cache.ranges.items()}
 
 
-def calibration_identity(checkpoint: Checkpoint, content: bytes) -> str:
+@dataclass(frozen=True)
+class FloatGraph:
+    """A float model that can show its activations.
+
+    Attributes:
+        names: Of all tensors whose ranges are needed.
+        open: Gives the function from one image, uint8 (1, S, S, 3), to those tensors by name, float32.
+    """
+
+    names: tuple[str, ...]
+    open: Callable[[], Callable[[UInt8Images], Mapping[str, Float32Array]]]
+
+
+def calibration_identity(checkpoint: Checkpoint, names: tuple[str, ...]) -> str:
     """What a calibration cache belongs to: these weights, in a graph with these tensors.
 
     Args:
         checkpoint: The model.
-        content: Its float .tflite.
+        names: The tensors of its float graph.
 
     Returns:
         SHA-256 in hex.
     """
-    parts = [checkpoint.sha256, checkpoint.config.image_size, tflite.activation_names(content)]
+    parts = [checkpoint.sha256, checkpoint.config.image_size, names]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -64,11 +77,16 @@ def find_source(request: ConvertRequest, checkpoint: Checkpoint) -> CalibrationC
         CalibrationError: The cache is damaged, or the folder holds no photos.
     """
     places = list(request.calibration)
-    if not places and checkpoint.sha256 == sha256_of(checkpoint_path(EVERYDAY)):
+    if (
+        not places
+        and request.target is Target.TFLITE
+        and checkpoint.sha256 == sha256_of(checkpoint_path(EVERYDAY))
+    ):
         places = [calibration_path(EVERYDAY)]
     if not places:
         raise RequestError(
-            "int8 needs photos like those that the model will see: give --calibration DIR, or a calibration cache"
+            f"{request.quantization} needs photos like those that the model will see: give --calibration DIR, "
+            "or a calibration cache"
         )
     if len(places) == 1 and places[0].is_file():
         return CalibrationCache.load(places[0])
@@ -80,7 +98,7 @@ def calibrate(
     source: CalibrationCache | list[Path],
     seed: int,
     checkpoint: Checkpoint,
-    content: bytes,
+    graph: FloatGraph,
     tell: Callable[[Progress], None],
 ) -> Calibrated:
     """Check that a cache belongs to the model, or measure its ranges on photos.
@@ -89,14 +107,14 @@ def calibrate(
         source: What :func:`find_source` found.
         seed: Of the choice of photos, for the record.
         checkpoint: The model.
-        content: Its float .tflite.
+        graph: Its float graph.
         tell: Called for each photo.
 
     Raises:
         CalibrationError: The cache is another model's, or the photos cannot be used.
     """
     if isinstance(source, CalibrationCache):
-        source.require_model(calibration_identity(checkpoint, content))
+        source.require_model(calibration_identity(checkpoint, graph.names))
         return Calibrated(source, is_new=False)
 
     def told_bad(photo: BadPhoto) -> None:
@@ -112,9 +130,9 @@ def calibrate(
         on_bad=told_bad,
     )
     rule = RangeRule()
-    ranges = collect_ranges(tflite.activation_runner(content), reader, rule=rule, progress=told_done)
+    ranges = collect_ranges(graph.open(), reader, rule=rule, progress=told_done)
     cache = CalibrationCache(
-        model_sha256=calibration_identity(checkpoint, content),
+        model_sha256=calibration_identity(checkpoint, graph.names),
         photos_sha256=hash_photos(reader.used),
         samples=len(reader.used),
         seed=seed,

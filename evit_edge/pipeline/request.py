@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from evit_converters import coreml
+from evit_converters.coreml import DeploymentTarget, check_target
+from evit_converters.errors import TargetError
 from evit_edge.errors import RequestError
 from evit_edge.manifest import Manifest, Quantization
 from evit_edge.tensors import OutputKind
@@ -19,6 +22,21 @@ class Target(StrEnum):
     TFLITE = "tflite"
     COREML = "coreml"
     ONNX = "onnx"
+
+
+SUFFIXES = {Target.TFLITE: ".tflite", Target.COREML: ".mlpackage"}
+"""Of the files that this version writes."""
+
+_QUANTIZATIONS = {
+    Target.TFLITE: (Quantization.NONE, Quantization.FP16, Quantization.INT8),
+    Target.COREML: tuple(Quantization),
+}
+_NEED_RANGES = {(Target.TFLITE, Quantization.INT8), (Target.COREML, Quantization.INT8_FULL)}
+
+
+def needs_ranges(target: Target, quantization: Quantization) -> bool:
+    """Whether activations become integers, so that photos have to show which values occur."""
+    return (target, quantization) in _NEED_RANGES
 
 
 class Stage(StrEnum):
@@ -44,10 +62,15 @@ class ConvertRequest:
         image_size: Input side in pixels, instead of the checkpoint's.
         target: File format.
         quantization: What weights and activations are stored as.
-        calibration: For int8: folders of photos, or one calibration cache; a shipped model has its own.
+        deployment_target: Core ML: the oldest system that shall open the file, such as ``iOS16``; by default the
+            oldest that the quantization allows.
+        calibration: Where activations become integers: folders of photos, or one calibration cache; a shipped
+            model has its own for TFLite.
         samples: Photos to calibrate with at most.
         seed: Of their choice.
         output_kind: Softmax inside, or logits.
+        author: Who trained the model, as the file shall say.
+        license: Under which terms, as the file shall say.
         overwrite: Replace files that are there.
         command: The command line, for the record.
     """
@@ -59,21 +82,48 @@ class ConvertRequest:
     image_size: int | None = None
     target: Target = Target.TFLITE
     quantization: Quantization = Quantization.NONE
+    deployment_target: DeploymentTarget | None = None
     calibration: tuple[Path, ...] = ()
     samples: int = 256
     seed: int = 0
     output_kind: OutputKind = OutputKind.PROBABILITIES
+    author: str = ""
+    license: str = ""
     overwrite: bool = False
     command: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what this version cannot do and what makes no sense."""
-        if self.target is not Target.TFLITE:
-            raise RequestError(f"--to {self.target} is not available in this version; tflite is")
+        if self.target not in SUFFIXES:
+            raise RequestError(f"--to {self.target} is not available in this version; {', '.join(SUFFIXES)} are")
+        accepted = _QUANTIZATIONS[self.target]
+        if self.quantization not in accepted:
+            raise RequestError(
+                f"--quantize {self.quantization} given; {', '.join(accepted)} are accepted with --to {self.target}"
+            )
+        if self.deployment_target is not None and self.target is not Target.COREML:
+            raise RequestError(f"--deployment-target serves coreml; with --to {self.target} it has no use")
+        if self.deployment_target is not None:
+            _check_target(self.quantization, self.deployment_target)
         if self.samples < 1 or self.seed < 0:
             raise RequestError(f"{self.samples} samples with seed {self.seed} given; at least 1 and 0 are needed")
-        if self.calibration and self.quantization is not Quantization.INT8:
-            raise RequestError(f"--calibration serves int8; with --quantize {self.quantization} it has no use")
+        if self.calibration and not needs_ranges(self.target, self.quantization):
+            raise RequestError(
+                "--calibration serves integer activations (tflite: int8; coreml: int8-full); "
+                f"with --to {self.target} --quantize {self.quantization} it has no use"
+            )
+
+    def file_name(self, model: str) -> str:
+        """Name of the artefact, such as ``everyday-int8.tflite``."""
+        kind = "fp32" if self.quantization is Quantization.NONE else self.quantization.value
+        return f"{model}-{kind}{SUFFIXES[self.target]}"
+
+
+def _check_target(quantization: Quantization, target: DeploymentTarget) -> None:
+    try:
+        check_target(coreml.Quantization(quantization.value), target)
+    except TargetError as exc:
+        raise RequestError(str(exc)) from exc
 
 
 @dataclass(frozen=True)

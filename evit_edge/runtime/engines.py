@@ -65,8 +65,13 @@ def preferred_engine() -> Engine:
     return engines[0]
 
 
-def open_interpreter(path: Path, threads: int) -> tuple[Engine, Any]:
+def open_interpreter(path: Path, threads: int, *, content: bytes | None = None) -> tuple[Engine, Any]:
     """Load a file and reserve its memory.
+
+    Args:
+        path: The file; only its name is used where ``content`` is given.
+        threads: Of the interpreter.
+        content: What to load in place of the file's bytes.
 
     Returns:
         The engine and its interpreter, ready for ``set_tensor``.
@@ -77,9 +82,10 @@ def open_interpreter(path: Path, threads: int) -> tuple[Engine, Any]:
     """
     engine = preferred_engine()
     make = importlib.import_module(engine.module).Interpreter
-    with _native_log() as log:
+    with native_log() as log:
         try:
-            interpreter = make(model_path=str(path), num_threads=threads)
+            source = {"model_path": str(path)} if content is None else {"model_content": content}
+            interpreter = make(**source, num_threads=threads)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError, TypeError, OSError) as exc:
             failure: Exception | None = exc
@@ -107,17 +113,18 @@ def delegate_partitions(path: Path) -> PartitionReport | None:
     from evit_converters.tflite import partitions
 
     try:
-        with _native_log():
+        with native_log():
             return partitions(Path(path).read_bytes())
     except (ModelFileError, OSError) as exc:
         raise ArtefactError(f"{path} is no usable .tflite file: {exc}") from exc
 
 
 @contextmanager
-def _native_log() -> Iterator[list[str]]:
+def native_log() -> Iterator[list[str]]:
     """Keep what the interpreter's C++ writes to stderr out of the terminal.
 
-    It greets every load there, which would spoil the promise of one line on stderr for an error.
+    It greets every load there, as torch's profiler does every start, which would spoil the promise of one line on
+    stderr for an error.
 
     Yields:
         A list that holds the text, as its only entry, after the block.

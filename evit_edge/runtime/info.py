@@ -41,6 +41,7 @@ class ModelInfo:
         threads: Threads that the engine was asked to use.
         labels: One name per class, where known.
         aliases: Folder names that mean a label.
+        remark: What has to be said wherever the runner's results are shown; None for nothing.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class ModelInfo:
     threads: int = 1
     labels: tuple[str, ...] | None = None
     aliases: dict[str, str] = field(default_factory=dict)
+    remark: str | None = None
 
     def __post_init__(self) -> None:
         """Labels fit the classes."""

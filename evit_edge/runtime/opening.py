@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evit_edge.errors import ArtefactError, DataError, RequestError, require
+from evit_edge.errors import ArtefactError, DataError, RequestError, require, require_installed
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.runtime.info import Runner
 from evit_edge.runtime.pixels import InputRange
@@ -25,13 +25,14 @@ def open_runner(
     """Load an artefact or a checkpoint.
 
     Args:
-        path: A ``.tflite``, or a ``.safetensors`` or ``.pth`` checkpoint (torch is needed for those), or
-            ``everyday`` or ``hf:OWNER/NAME``.
+        path: A ``.tflite``; an ``.onnx`` (onnxruntime is needed); a ``.mlpackage``, which is evaluated without
+            Apple's software; or a ``.safetensors`` or ``.pth`` checkpoint, ``everyday`` or ``hf:OWNER/NAME``. The
+            last two need torch.
         threads: Threads of the engine, at least 1.
         labels: One name per class, in place of the file's.
         input_range: What a third party's float input expects of a pixel; read off TFLite Metadata if not given,
             else -1..1.
-        preprocessing: The resize and crop rule of a ``.tflite``, in place of the file's.
+        preprocessing: The resize and crop rule of an artefact, in place of the file's.
 
     Raises:
         ArtefactError: The file is missing, corrupt, of another kind, or no image classifier.
@@ -50,8 +51,22 @@ def open_runner(
             raise RequestError(f"{path} is a checkpoint and states its own input; drop the input options")
         return TorchRunner.open(Path(path), threads=threads, labels=labels)
     file = Path(path)
+    if file.suffix == ".onnx":
+        from evit_edge.runtime.onnx import OnnxRunner
+
+        return OnnxRunner(
+            file, threads=threads, labels=labels, input_range=input_range, preprocessing=preprocessing
+        )
+    if is_package(file):
+        require("torch", extra="convert")
+        require_installed("coremltools", extra="convert")  # of which only the message classes are imported
+        from evit_edge.runtime.coreml import open_coreml
+
+        if input_range is not None:
+            raise RequestError(f"{path} states what it expects of a pixel; drop the input range")
+        return open_coreml(file, threads=threads, labels=labels, preprocessing=preprocessing)
     if file.suffix != ".tflite" and file.exists():
-        accepted = ", ".join((".tflite", *CHECKPOINT_SUFFIXES))
+        accepted = ", ".join((".tflite", ".onnx", ".mlpackage", *CHECKPOINT_SUFFIXES))
         raise ArtefactError(f"{path} is of no known kind; {accepted} are accepted")
     return TfliteRunner(file, threads=threads, labels=labels, input_range=input_range, preprocessing=preprocessing)
 
@@ -60,6 +75,11 @@ def is_checkpoint(path: str | Path) -> bool:
     """Whether the name is one of weights rather than of an artefact."""
     text = str(path)
     return text == "everyday" or text.startswith("hf:") or Path(text).suffix in CHECKPOINT_SUFFIXES
+
+
+def is_package(path: str | Path) -> bool:
+    """Whether the name is one of a Core ML package."""
+    return Path(path).suffix == ".mlpackage"
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

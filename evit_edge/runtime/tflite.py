@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from evit_edge.errors import ArtefactError
-from evit_edge.manifest import manifest_path, read_manifest
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.runtime.engines import open_interpreter
-from evit_edge.runtime.info import ModelInfo, RuleSource, check_images
+from evit_edge.runtime.info import ModelInfo, check_images
 from evit_edge.runtime.pixels import InputRange, dequantize, look_up, pixel_table
-from evit_edge.runtime.tflite_file import TfliteFile, read_tflite_file
+from evit_edge.runtime.rules import label_aliases, preprocessing_rule
+from evit_edge.runtime.shapes import check_scores, picture_layout
+from evit_edge.runtime.tflite_file import read_tflite_file
 from evit_edge.tensors import Float32Array, Layout, TensorSpec, UInt8Images
 
 
@@ -49,9 +51,11 @@ class TfliteRunner:
         target = _only(self._interpreter.get_output_details(), "outputs", path)
         self._input_index, self._output_index = int(source["index"]), int(target["index"])
         spec, out = _tensor_spec(source, path), _tensor_spec(target, path)
-        layout, side = _layout(spec, path)
-        _check_output(out, path)
-        rule, rule_source = _rule(path, described, preprocessing, side)
+        layout, side = picture_layout(spec, path)
+        check_scores(out, path)
+        rule, rule_source = preprocessing_rule(
+            path, requested=preprocessing, carried=described.preprocessing, side=side
+        )
         self._table = pixel_table(spec, input_range.normalization if input_range else described.normalization)
         self._info = ModelInfo(
             path=path,
@@ -65,7 +69,7 @@ class TfliteRunner:
             runtime_version=engine.version,
             threads=threads,
             labels=labels or described.labels,
-            aliases=_aliases(path, described),
+            aliases=label_aliases(path, described.aliases),
         )
 
     @property
@@ -83,6 +87,15 @@ class TfliteRunner:
         for i, image in enumerate(batch):
             scores[i] = dequantize(self._invoke(image[None]), self._info.output).reshape(-1)  # (classes,)
         return scores
+
+    def prepare(self, image: UInt8Images) -> Callable[[], object]:
+        """A function that runs the engine, and nothing else, on one uint8 (1, S, S, 3) picture.
+
+        The interpreter keeps the picture until :meth:`run` gives it another.
+        """
+        self.run(image)
+        invoke: Callable[[], object] = self._interpreter.invoke
+        return invoke
 
     def _invoke(self, image: Any) -> Any:
         with self._lock:
@@ -114,55 +127,3 @@ def _tensor_spec(detail: dict[str, Any], path: Path) -> TensorSpec:
         scale=float(scales[0]) if quantized else None,
         zero_point=int(zero_points[0]) if quantized else None,
     )
-
-
-def _layout(spec: TensorSpec, path: Path) -> tuple[Layout, int]:
-    """Layout and side of a (1, S, S, 3) or (1, 3, S, S) input."""
-    match spec.shape:
-        case (1, height, width, 3) if height == width:
-            return Layout.NHWC, height
-        case (1, 3, height, width) if height == width:
-            return Layout.NCHW, height
-    raise ArtefactError(
-        f"{path.name} takes {spec.dtype} {spec.shape}; one square RGB picture is accepted, "
-        "(1, S, S, 3) or (1, 3, S, S)"
-    )
-
-
-def _check_output(spec: TensorSpec, path: Path) -> None:
-    classes = spec.shape[-1] if spec.shape else 0
-    if classes < 1 or int(np.prod(spec.shape)) != classes:
-        raise ArtefactError(
-            f"{path.name} answers with {spec.shape}; one score per class, (1, classes), is accepted"
-        )
-
-
-def _rule(
-    path: Path, described: TfliteFile, requested: Preprocessing | None, side: int
-) -> tuple[Preprocessing, RuleSource]:
-    """The rule that was asked for, else the file's, else the manifest's, else the default at the input's size."""
-    candidates = [(requested, RuleSource.REQUEST), (described.preprocessing, RuleSource.FILE)]
-    beside = manifest_path(path)
-    if requested is None and described.preprocessing is None and _is_ours(beside):
-        candidates.append((read_manifest(beside).preprocessing, RuleSource.MANIFEST))
-    rule, source = next((c for c in candidates if c[0] is not None), (None, RuleSource.DEFAULT))
-    if rule is None:
-        return Preprocessing(image_size=side), source
-    if rule.image_size != side:
-        raise ArtefactError(f"{path.name} takes {side} px and its rule ({source.value}) cuts {rule.image_size} px")
-    return rule, source
-
-
-def _aliases(path: Path, described: TfliteFile) -> dict[str, str]:
-    beside = manifest_path(path)
-    if described.aliases or not _is_ours(beside):
-        return described.aliases
-    return read_manifest(beside).aliases
-
-
-def _is_ours(path: Path) -> bool:
-    """Third parties lay JSON files of other kinds beside their models."""
-    if not path.is_file():
-        return False
-    head = path.read_bytes()[:200]
-    return b'"schema"' in head and b'"tool_version"' in head

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from evit_edge.errors import CheckpointError
 from evit_edge.models.checkpoints import Checkpoint, load_checkpoint
+from evit_edge.models.config import EfficientViTConfig
 from evit_edge.runtime.info import ModelInfo, RuleSource, check_images
 from evit_edge.tensors import Float32Array, Layout, OutputKind, TensorSpec, UInt8Images
 
@@ -58,13 +60,40 @@ class TorchRunner:
         """What is known about the model."""
         return self._info
 
+    @property
+    def network(self) -> torch.nn.Module:
+        """The network itself: normalised float32 (B, 3, S, S) in, logits (B, classes) out."""
+        return self._model
+
+    @property
+    def config(self) -> EfficientViTConfig:
+        """The network's variant, with its own number of classes and input size."""
+        return self._model.config
+
     def run(self, images: UInt8Images) -> Float32Array:
         """Score uint8 (B, S, S, 3) pictures in one batch; float32 logits (B, classes)."""
-        check_images(images, self._info.image_size)
+        self._use_threads()
+        with torch.inference_mode():
+            logits: Float32Array = self._model(self._normalised(images)).float().numpy()  # (B, classes)
+        return logits
+
+    def prepare(self, image: UInt8Images) -> Callable[[], object]:
+        """A function that runs the network, and nothing else, on one uint8 (1, S, S, 3) picture."""
+        normalised = self._normalised(image)
+
+        def forward() -> object:
+            self._use_threads()
+            with torch.inference_mode():
+                return self._model(normalised)
+
+        return forward
+
+    def _use_threads(self) -> None:
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
+
+    def _normalised(self, images: UInt8Images) -> torch.Tensor:
+        check_images(images, self._info.image_size)
         with torch.inference_mode():
             batch = torch.from_numpy(images.copy()).permute(0, 3, 1, 2)  # (B, 3, S, S)
-            normalised = (batch.float() - self._mean) / self._std  # (B, 3, S, S)
-            logits: Float32Array = self._model(normalised).float().numpy()  # (B, classes)
-        return logits
+            return (batch.float() - self._mean) / self._std  # (B, 3, S, S)

@@ -1,6 +1,17 @@
 """Proving that an artefact is what its manifest says and answers like the model it was made from."""
 
 from evit_edge.verification.gates import Gate, GateStatus, Thresholds, VerificationReport
-from evit_edge.verification.verify import VerifyRequest, verify
+from evit_edge.verification.replaying import check_replay, write_replay
+from evit_edge.verification.request import VerifyRequest
+from evit_edge.verification.verify import verify
 
-__all__ = ["Gate", "GateStatus", "Thresholds", "VerificationReport", "VerifyRequest", "verify"]
+__all__ = [
+    "Gate",
+    "GateStatus",
+    "Thresholds",
+    "VerificationReport",
+    "VerifyRequest",
+    "check_replay",
+    "verify",
+    "write_replay",
+]

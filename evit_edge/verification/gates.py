@@ -74,15 +74,20 @@ class Thresholds:
 
         Float keeps torch's answers but for rounding. Half floats keep 11 bits of each weight. For int8 the least
         agreement is what users are promised; SQNR and cosine are set below what sound calibrations reach on the
-        shipped model and above what clipped ranges give.
+        shipped model and above what clipped ranges give. Palettes lose visibly, and are held to less; a palette of
+        16 values that loses more than every fifth answer is refused.
         """
         match quantization:
             case Quantization.NONE:
                 return cls(max_relative_error=1e-4, min_sqnr_db=None, min_cosine=None, min_agreement=0.995)
             case Quantization.FP16:
                 return cls(max_relative_error=1e-2, min_sqnr_db=None, min_cosine=None, min_agreement=0.985)
-            case Quantization.INT8:
+            case Quantization.INT8 | Quantization.INT8_FULL:
                 return cls(max_relative_error=None, min_sqnr_db=12.0, min_cosine=0.95, min_agreement=0.94)
+            case Quantization.PALETTE6:
+                return cls(max_relative_error=None, min_sqnr_db=6.0, min_cosine=0.85, min_agreement=0.92)
+            case Quantization.PALETTE4:
+                return cls(max_relative_error=None, min_sqnr_db=6.0, min_cosine=0.85, min_agreement=0.80)
 
 
 @dataclass(frozen=True)
@@ -94,12 +99,14 @@ class VerificationReport:
         runtime: Engine and version that ran it.
         gates: In the order they were measured.
         figures: Parity figures by name, for the manifest.
+        remarks: What a reader has to know of how it was measured, a sentence each.
     """
 
     artefact: Path
     runtime: str
     gates: tuple[Gate, ...]
     figures: dict[str, float] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[Gate, ...]:

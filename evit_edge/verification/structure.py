@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evit_edge.files import sha256_of
+from evit_edge.files import sha256_of, size_of
 from evit_edge.manifest import Manifest
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.runtime.engines import delegate_partitions
@@ -24,17 +24,18 @@ def structure_gates(file: TfliteFile, info: ModelInfo, manifest: Manifest) -> li
     labels = len(info.labels or ())
     return [
         same_sha256("sha256", sha256_of(artefact), stated.sha256),
-        _equal("size", f"{artefact.stat().st_size} bytes", f"{stated.size_bytes} bytes"),
+        _equal("size", f"{size_of(artefact)} bytes", f"{stated.size_bytes} bytes"),
         _equal("input", _shown(info.input), _shown(stated.input)),
         _equal("output", _shown(info.output), _shown(stated.output)),
         _equal("output kind", info.output_kind.value, stated.output_kind.value),
         _equal("labels", str(labels), str(stated.labels)),
-        _rule(file.preprocessing, manifest.preprocessing),
+        rule_gate(file.preprocessing, manifest.preprocessing),
         _partitions(artefact, stated.partitions),
     ]
 
 
-def _rule(carried: Preprocessing | None, stated: Preprocessing) -> Gate:
+def rule_gate(carried: Preprocessing | None, stated: Preprocessing) -> Gate:
+    """Compare the resize and crop rule inside an artefact with the manifest's."""
     required = f"{stated.image_size} px of {stated.resize_to}, {stated.interpolation}"
     if carried is None:
         return Gate.skip("resize rule", "the file carries none", required)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from evit_converters import tflite
+from evit_converters import coreml, tflite
 
 SIDE, CLASSES = 32, 7
 
@@ -114,3 +114,68 @@ def answer_of(model: bytes, image: np.ndarray) -> np.ndarray:
 def answer() -> Callable[[bytes, np.ndarray], np.ndarray]:
     """The function that runs a model."""
     return answer_of
+
+
+class PlaneNet(nn.Module):
+    """Normalised float (1, 3, 32, 32) to logits (1, 7): padding, BatchNorm, attention with a table of biases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.depthwise = nn.Conv2d(16, 16, 3, stride=2, padding=1, groups=16)
+        self.qkv = nn.Conv2d(16, 48, 1)
+        self.expand = nn.Conv2d(16, 160, 1)
+        self.register_buffer("bias", torch.randn(64, 64))
+        self.middle = nn.Linear(160, 32)
+        self.head = nn.Linear(32, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.depthwise(F.relu(self.norm(self.stem(x))))  # (1, 16, 8, 8)
+        q, k, v = self.qkv(x).flatten(2).split(16, dim=1)  # (1, 16, 64) each
+        attention = (q.transpose(1, 2) @ k / 4 + self.bias).softmax(-1)  # (1, 64, 64)
+        x = x + (v @ attention.transpose(1, 2)).reshape(x.shape)  # (1, 16, 8, 8)
+        x = F.relu(self.expand(x)).mean((2, 3))  # (1, 160)
+        return self.head(F.relu(self.middle(x)))  # (1, 7)
+
+
+@pytest.fixture(scope="session")
+def plane_net() -> nn.Module:
+    """The network with seeded weights and BatchNorm that does something, in eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = PlaneNet()
+        nn.init.uniform_(module.norm.weight, 0.7, 1.3)
+        nn.init.normal_(module.norm.bias, 0, 0.1)
+        nn.init.normal_(module.norm.running_mean, 0, 0.2)
+        nn.init.uniform_(module.norm.running_var, 0.7, 1.3)
+        return module.eval()
+
+
+@pytest.fixture(scope="session")
+def interface() -> coreml.Interface:
+    """RGB images of 32 pixels with ImageNet's normalisation, seven labels."""
+    return coreml.Interface(
+        SIDE,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        labels=[f"class {i}" for i in range(CLASSES)],
+        name="plane net",
+        description="Sorts nothing.",
+        author="Nobody",
+        license="MIT",
+        version="1.2.3",
+        user_defined={"evit_edge": "{}"},
+    )
+
+
+@pytest.fixture(scope="session")
+def float16_program(plane_net: nn.Module, interface: coreml.Interface) -> coreml.Program:
+    """The network as a float16 program for iOS 17."""
+    return coreml.export(plane_net, interface, target=coreml.DeploymentTarget.IOS17)
+
+
+@pytest.fixture(scope="session")
+def float32_program(plane_net: nn.Module, interface: coreml.Interface) -> coreml.Program:
+    """The network as a float32 program for iOS 15."""
+    return coreml.export(plane_net, interface, precision=coreml.ComputePrecision.FLOAT32)

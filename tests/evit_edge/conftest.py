@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -226,3 +228,108 @@ def copy_artefact():
 def paint():
     """Function: a noisy plane of one colour."""
     return _paint
+
+
+PROPERTIES = """[ro.product.manufacturer]: [Nobody]
+[ro.product.model]: [Stand-in]
+[ro.product.cpu.abi]: [arm64-v8a]
+[ro.product.cpu.abilist]: [arm64-v8a,armeabi-v7a]
+[ro.build.version.release]: [14]
+[ro.build.version.sdk]: [34]
+[ro.build.fingerprint]: [nobody/standin/standin:14/X/1:user/release-keys]
+[ro.soc.manufacturer]: [Acme]
+[ro.soc.model]: [A1]"""
+THERMAL = """IsStatusOverride: false
+Thermal Status: {status}
+Cached temperatures:
+\tTemperature{{mValue=99.0, mType=3, mName=SKIN, mStatus=0}}
+HAL Ready: true
+Current temperatures from HAL:
+\tTemperature{{mValue=41.5, mType=0, mName=CPU, mStatus=0}}
+\tTemperature{{mValue=0.0, mType=2, mName=SUBBAT, mStatus=0}}
+Current cooling devices from HAL:"""
+BATTERY = """Current Battery Service state:
+  AC powered: false
+  USB powered: true
+  Wireless powered: false
+  level: {level}
+  scale: 100
+  temperature: 287"""
+
+
+class ScriptedPhones:
+    """Phones that a program plays; ``folder`` is the file system of all of them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.program = folder.parent / "benchmark_model"
+        header = b"\x7fELF\x02\x01\x01" + bytes(9) + (2).to_bytes(2, "little") + (183).to_bytes(2, "little")
+        self.program.write_bytes(header + bytes(44) + b"/system/bin/linker64 evit-edge scripted benchmark_model")
+
+    def add(self, name: str = "scripted-1", *, status: int = 0, level: int = 80, tool=None, **phone) -> Path:
+        """Attach one; ``tool`` and ``phone`` go into ``tool.json`` and ``phone.json``."""
+        root = self.folder / name
+        for part in ("data/local/tmp", "proc", "sys/devices/system/cpu/cpufreq/policy0", "bin"):
+            (root / part).mkdir(parents=True)
+        policy = root / "sys/devices/system/cpu/cpufreq/policy0"
+        allowed = phone.pop("allowed", 2000000)
+        for file, value in {
+            "cpuinfo_max_freq": 2000000,
+            "scaling_max_freq": allowed,
+            "scaling_governor": "walt",
+        }.items():
+            (policy / file).write_text(f"{value}\n")
+        (root / "proc/cpuinfo").write_text("processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nprocessor\t: 1\n")
+        (root / "proc/meminfo").write_text("MemTotal:        8000000 kB\n")
+        self._write(root, "getprop", phone.pop("properties", PROPERTIES))
+        self._write(root, "settings", str(phone.pop("saver", 0)))
+        self._write(root, "thermal", THERMAL.format(status=status))
+        self._write(root, "battery", BATTERY.format(level=level))
+        dumpsys = root / "bin" / "dumpsys"
+        dumpsys.write_text(
+            f'#!/bin/sh\ncase "$1" in thermalservice) cat {root}/thermal.txt;; *) cat {root}/battery.txt;; esac'
+        )
+        dumpsys.chmod(0o755)
+        (root / "phone.json").write_text(json.dumps({"model": "Stand_in", **phone}))
+        (root / "tool.json").write_text(json.dumps({"mean_us": MEANS, **(tool or {})}))
+        return root
+
+    def _write(self, root: Path, name: str, text: str) -> None:
+        (root / f"{name}.txt").write_text(text + "\n")
+        program = root / "bin" / name
+        program.write_text(f"#!/bin/sh\ncat {root}/{name}.txt\n")
+        program.chmod(0o755)
+
+    def left_behind(self) -> list[Path]:
+        """What lies in the phones' folders for temporary files."""
+        return sorted(self.folder.glob("*/data/local/tmp/*"))
+
+    def processes(self) -> list[str]:
+        """Command lines of processes that work on the phones."""
+        lines = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(self.folder) in line or str(self.folder.parent / "programs") in line:
+                lines.append(line)
+        return lines
+
+
+MEANS = {"model_0.tflite": 2000.0, "model_1.tflite": 1000.0}
+
+
+@pytest.fixture
+def phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedPhones:
+    """No phone yet, and the scripted adb first on the PATH."""
+    folder, programs = tmp_path / "phones", tmp_path / "programs"
+    folder.mkdir()
+    programs.mkdir()
+    adb = programs / "adb"
+    script = Path(__file__).resolve().parents[1] / "stand_ins" / "scripted_adb.py"
+    adb.write_text(f'#!/bin/sh\nexec {sys.executable} -S {script} "$@"\n')
+    adb.chmod(0o755)
+    monkeypatch.setenv("SCRIPTED_PHONES", str(folder))
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    return ScriptedPhones(folder)

@@ -67,7 +67,7 @@ def test_running_an_artefact_imports_no_torch(colour_model):
 
 
 def test_help_and_version(invoke):
-    for command in ("classify", "evaluate", "verify", "models", "doctor"):
+    for command in ("classify", "evaluate", "verify", "benchmark", "report", "models", "doctor"):
         assert command in invoke("--help").stdout
         assert invoke(command, "--help").exit_code == 0
     assert invoke("--version").stdout.strip() == f"evit-edge {__version__}"
@@ -211,7 +211,7 @@ def bad(colour_model, m0_artefact, coffee_jpg, colour_photos, tmp_path):
     (folder / "two.txt").write_text("a\nb\n")
     (folder / "corrupt.tflite").write_bytes(colour_model.read_bytes()[:500])
     (folder / "corrupt.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00nonsense")
-    (folder / "foreign.onnx").write_bytes(b"onnx")
+    (folder / "foreign.pb").write_bytes(b"onnx")
     shutil.copy(colour_model, folder / "alone.tflite")
     shutil.copy(m0_artefact, folder / "damaged.tflite")
     manifest_path(folder / "damaged.tflite").write_text('{"schema": 1}')
@@ -232,7 +232,7 @@ BAD_INPUT = {
     "classify: no such artefact": ("classify {bad}/none.tflite {good}", "no artefact at"),
     "classify: corrupt artefact": ("classify {bad}/corrupt.tflite {good}", "corrupt.tflite"),
     "classify: corrupt checkpoint": ("classify {bad}/corrupt.safetensors {good}", "corrupt.safetensors"),
-    "classify: unknown kind": ("classify {bad}/foreign.onnx {good}", "no known kind"),
+    "classify: unknown kind": ("classify {bad}/foreign.pb {good}", "no known kind"),
     "classify: an image as artefact": ("classify {good} {good}", "no known kind"),
     "classify: no such image": ("classify {model} {bad}/none.jpg", "no such file"),
     "classify: not an image": ("classify {model} {bad}/text.jpg", "not an image"),

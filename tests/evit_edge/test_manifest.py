@@ -67,7 +67,7 @@ def test_manifest_comes_back_as_it_was(manifest, tmp_path):
         pytest.param(("artefact", "size_bytes"), 0, "size 0", id="no size"),
         pytest.param(("artefact", "input", "shape"), [1, "2"], "input.shape[1] is '2'", id="shape"),
         pytest.param(("artefact", "output", "zero_point"), None, "zero point None", id="scale alone"),
-        pytest.param(("quantization",), "int4", "none, fp16, int8 are accepted", id="unknown quantization"),
+        pytest.param(("quantization",), "int4", "palette4, palette6 are accepted", id="unknown quantization"),
         pytest.param(("preprocessing", "mean"), [0.5], "mean has 1 entries; 3 are needed", id="one mean"),
         pytest.param(("preprocessing", "crop_fraction"), 1.5, "crop fraction 1.5", id="crop too large"),
         pytest.param(("versions",), ["torch"], "versions is ['torch']", id="list for an object"),

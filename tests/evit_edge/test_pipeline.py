@@ -65,9 +65,9 @@ def test_int8_writes_the_artefact_and_its_evidence(int8: ConvertResult, m0_check
     folder = int8.artefact.parent
     assert names(folder) == {
         "random-int8.tflite",
-        "random-int8.json",
-        "random-int8.golden.npz",
-        "random-int8.calibration.json",
+        "random-int8.tflite.json",
+        "random-int8.tflite.golden.npz",
+        "random-int8.tflite.calibration.json",
     }
     manifest = read_manifest(manifest_path(int8.artefact))
     assert manifest == int8.manifest
@@ -107,13 +107,13 @@ def test_verify_passes_on_what_was_written(int8: ConvertResult, m0_checkpoint: P
 
 
 def test_the_cache_gives_the_same_bytes(int8: ConvertResult, m0_checkpoint: Path, tmp_path: Path) -> None:
-    cache = int8.artefact.parent / "random-int8.calibration.json"
+    cache = int8.artefact.parent / "random-int8.tflite.calibration.json"
     request = ConvertRequest(
         output=tmp_path, weights=str(m0_checkpoint), quantization=Quantization.INT8, calibration=(cache,)
     )
     again = convert(request)
     assert again.artefact.read_bytes() == int8.artefact.read_bytes()
-    assert "random-int8.calibration.json" not in names(tmp_path)
+    assert "random-int8.tflite.calibration.json" not in names(tmp_path)
 
 
 def test_a_cache_of_another_model_is_refused(int8: ConvertResult, m0_checkpoint: Path, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_cache_of_another_model_is_refused(int8: ConvertResult, m0_checkpoint:
         output=tmp_path / "out",
         weights=str(other),
         quantization=Quantization.INT8,
-        calibration=(int8.artefact.parent / "random-int8.calibration.json",),
+        calibration=(int8.artefact.parent / "random-int8.tflite.calibration.json",),
     )
     with pytest.raises(DataError, match="belongs to model"):
         convert(request)
@@ -181,7 +181,7 @@ def test_a_file_that_fails_its_gates_is_not_written(
         output=tmp_path / "out",
         weights=str(m0_checkpoint),
         quantization=Quantization.INT8,
-        calibration=(int8.artefact.parent / "random-int8.calibration.json",),
+        calibration=(int8.artefact.parent / "random-int8.tflite.calibration.json",),
     )
     with pytest.raises(VerificationError, match="sqnr"):
         convert(request)
@@ -235,11 +235,11 @@ def test_int8_without_photos_says_what_it_needs(tmp_path: Path, m0_checkpoint: P
 
 def test_what_is_not_there_yet_says_so() -> None:
     with pytest.raises(RequestError, match="not available in this version"):
-        ConvertRequest(output=Path(), target=Target.COREML)
+        ConvertRequest(output=Path(), target=Target.ONNX)
 
 
 def test_calibration_without_int8_is_refused(photo_folder: Path) -> None:
-    with pytest.raises(RequestError, match="serves int8"):
+    with pytest.raises(RequestError, match="serves integer activations"):
         ConvertRequest(output=Path(), calibration=(photo_folder,))
 
 

@@ -17,10 +17,10 @@ from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
 from evit_converters.errors import QuantizationError
+from evit_converters.quiet import quiet
 from evit_converters.tflite.graph import Graph
 from evit_converters.tflite.modes import Quantization
 from evit_converters.tflite.placement import WEIGHTED_INT8, float_operators
-from evit_converters.tflite.quiet import quiet
 
 LARGEST_FLOAT16 = 65504.0
 

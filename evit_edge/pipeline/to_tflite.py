@@ -1,0 +1,70 @@
+"""From a checkpoint to a .tflite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from evit_calibration.cache import CalibrationCache
+from evit_converters import tflite
+from evit_edge import __version__
+from evit_edge.models.checkpoints import Checkpoint
+from evit_edge.models.deploy import deploy
+from evit_edge.pipeline.contents import Built, carried_description, description
+from evit_edge.pipeline.journal import Journal
+from evit_edge.pipeline.ranges import FloatGraph, calibrate
+from evit_edge.pipeline.request import ConvertRequest, Stage
+from evit_edge.runtime.tflite_file import DESCRIPTION_NAME
+
+
+def write_tflite(
+    request: ConvertRequest,
+    checkpoint: Checkpoint,
+    source: CalibrationCache | list[Path] | None,
+    artefact: Path,
+    journal: Journal,
+) -> Built:
+    """Export, calibrate where needed, quantize, pack.
+
+    Args:
+        request: What to do.
+        checkpoint: The model.
+        source: Ranges or photos, where activations become integers.
+        artefact: Where the file shall be.
+        journal: Told of each stage.
+
+    Raises:
+        CalibrationError: The ranges or photos cannot be used.
+        ConverterError: The model cannot be exported, quantized or packed.
+    """
+    rule, side = checkpoint.preprocessing, checkpoint.config.image_size
+    with journal.stage(Stage.EXPORT):
+        module = deploy(checkpoint.model, mean=rule.mean, std=rule.std, output_kind=request.output_kind)
+        content = tflite.export(module, torch.zeros(1, side, side, 3, dtype=torch.uint8))
+    calibrated = None
+    if source is not None:
+        with journal.stage(Stage.CALIBRATE):
+            graph = FloatGraph(tuple(tflite.activation_names(content)), lambda: tflite.activation_runner(content))
+            calibrated = calibrate(source, request.seed, checkpoint, graph, journal.tell)
+    with journal.stage(Stage.QUANTIZE):
+        ranges = None if calibrated is None else calibrated.spans
+        content = tflite.quantize(content, tflite.Quantization(request.quantization.value), ranges)
+        artefact.write_bytes(tflite.pack_metadata(content, _metadata(checkpoint, request)))
+    partitions = tflite.partitions(artefact.read_bytes()).partitions
+    if partitions != 1:
+        slower = f"XNNPACK takes the graph in {partitions} partitions instead of 1: it is slower"
+        journal.remark(Stage.QUANTIZE, slower)
+    return Built(calibrated, partitions=partitions)
+
+
+def _metadata(checkpoint: Checkpoint, request: ConvertRequest) -> tflite.ModelMetadata:
+    side = checkpoint.config.image_size
+    return tflite.ModelMetadata(
+        name=checkpoint.name,
+        description=description(checkpoint, request),
+        version=__version__,
+        labels=checkpoint.labels or (),
+        image_size=(side, side),
+        files={DESCRIPTION_NAME: carried_description(checkpoint, request).encode()},
+    )
