@@ -69,13 +69,27 @@ class OwnCamera:
                 self.control.update()
                 await self.control.start_image_stream()
                 return
-            while True:
-                asked_s = self._clock()
-                async with asyncio.timeout(_PATIENCE_S):
-                    jpeg = await self.control.take_picture()
-                self._source.hand_over(jpeg, asked_s)
+            await self._take_all(self._source)
         except (RuntimeError, TimeoutError) as exc:
             self._source.fail(self._texts.camera_lost.format(reason=exc or type(exc).__name__))
+
+    async def _take_all(self, source: HandedOver) -> None:
+        """One picture after the other. The next is asked for before the last is handed over: the browser is slower."""
+        asked = asyncio.create_task(self._take())
+        try:
+            while True:
+                picture = await asked
+                asked = asyncio.create_task(self._take())
+                await asyncio.sleep(0)  # lets the request go out
+                source.hand_over(*picture)
+        finally:
+            asked.cancel()
+
+    async def _take(self) -> tuple[bytes, float]:
+        """A picture and when it was asked for."""
+        asked_s = self._clock()
+        async with asyncio.timeout(_PATIENCE_S):
+            return await self.control.take_picture(), asked_s
 
     def _on_image(self, event: fc.CameraImageEvent) -> None:
         if self._source is not None:

@@ -89,6 +89,7 @@ def serve(opened: App, address: Address, tell: Callable[[str], Any]) -> None:
             _guarded(opened, address),
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # pictures do not become smaller, only later
             log_level="critical",  # an open page at the end is an error to uvicorn; Flet logs its own
             timeout_graceful_shutdown=1,
         )
