@@ -6,8 +6,8 @@ from pathlib import Path
 
 import flet as ft
 
+from evit_app.application import App
 from evit_app.choices import Shelf, models_at
-from evit_app.view import App
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 

@@ -55,11 +55,11 @@ class LiveRun:
         try:
             await self._show_all()
         finally:
+            await asyncio.to_thread(self.pipeline.stop)
             if feeding is not None:
                 feeding.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await feeding
-            await asyncio.to_thread(self.pipeline.stop)
         if self.pipeline.error is not None:
             raise self.pipeline.error
 

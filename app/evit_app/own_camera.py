@@ -14,6 +14,7 @@ from evit_app.sources import HandedOver
 from evit_app.texts import Texts
 
 _PATIENCE_S = 5.0  # a picture that takes longer will not come
+_LAST_S = 2.0  # for the last picture, at the end
 _ASKING_S = 120.0  # a person may think about whether to allow the camera
 
 
@@ -32,6 +33,8 @@ class OwnCamera:
         self._texts, self._clock = texts, clock
         self._source: HandedOver | None = None
         self._streams = False
+        self.gone = False
+        """Whether the page that shows it went away: then it answers no more."""
 
     async def open(self, name: str = "") -> tuple[HandedOver, list[str]]:
         """Ask for the camera and start it; its control must be on the page.
@@ -74,15 +77,18 @@ class OwnCamera:
             self._source.fail(self._texts.camera_lost.format(reason=exc or type(exc).__name__))
 
     async def _take_all(self, source: HandedOver) -> None:
-        """One picture after the other. The next is asked for before the last is handed over: the browser is slower."""
+        """One picture after the other; the next is asked for before the last is handed over, which takes time."""
         asked = asyncio.create_task(self._take())
         try:
             while True:
-                picture = await asked
+                picture = await asyncio.shield(asked)
                 asked = asyncio.create_task(self._take())
                 await asyncio.sleep(0)  # lets the request go out
                 source.hand_over(*picture)
         finally:
+            # Flet closes the connection over an answer to a control that is gone: it has to come in before that.
+            if not self.gone:
+                await asyncio.wait({asked}, timeout=_LAST_S)
             asked.cancel()
 
     async def _take(self) -> tuple[bytes, float]:

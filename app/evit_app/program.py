@@ -12,7 +12,7 @@ import typer
 from evit_edge.errors import EvitEdgeError, MissingExtraError, RequestError, require_installed
 
 if TYPE_CHECKING:
-    from evit_app.view import App
+    from evit_app.application import App
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8550
@@ -70,8 +70,8 @@ def main() -> None:
 
 def _opened(models: tuple[Path, ...], sources: tuple[Path, ...], threads: int) -> App:
     """The app with its first model loaded, so that a broken one is told here and not on a page."""
+    from evit_app.application import App
     from evit_app.choices import Shelf, models_at, sources_here
-    from evit_app.view import App
 
     default = (DEMO,) if DEMO.is_dir() else ()
     shelf = Shelf(models_at(models or default))

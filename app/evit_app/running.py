@@ -39,16 +39,16 @@ class Running:
         self._rule, self._orientation = LabelRule(smoothing_s=_SMOOTHING_S), Orientation()
         self._run: LiveRun | None = None
         self._task: asyncio.Task[None] | None = None
+        self._camera: OwnCamera | None = None
         self._resume = False
 
     def bind(self) -> None:
-        """Let the controls and the page call this."""
-        s, page = self._screen, self._page
+        """Let the controls call this."""
+        s = self._screen
         s.offer_sources(self._sources)
         s.start.on_click, s.pause.on_click, s.source.on_select = self._on_start, self._on_pause, self._on_source
         s.flip.on_click, s.mirror.on_click, s.turn.on_click = self._on_flip, self._on_mirror, self._on_turn
         s.smoothing.on_change, s.threshold.on_change = self._on_smoothing, self._on_threshold
-        page.on_disconnect, page.on_connect, page.on_close = self._on_disconnect, self._on_connect, self._on_close
 
     @property
     def is_on(self) -> bool:
@@ -98,10 +98,10 @@ class Running:
         Raises:
             EvitEdgeError: The source gives no pictures.
         """
-        camera = None
+        camera = self._camera = None
         source: FrameSource
         if choice.kind is SourceKind.OWN_CAMERA:
-            camera = OwnCamera(self._texts)
+            camera = self._camera = OwnCamera(self._texts)
             self._screen.camera_place.controls = [camera.control]
             self._page.update()
             source, names = await camera.open(choice.where)
@@ -191,13 +191,15 @@ class Running:
         if self._run is not None:
             self._run.pipeline.rule = rule
 
-    async def _on_disconnect(self, _: ft.Event[ft.Page]) -> None:
-        """The tab was closed, or reloads: nobody is there to look, so nothing runs."""
+    async def leave(self) -> None:
+        """Stop, and remember whether to go on when the page comes back."""
         self._resume = self.is_on
+        if self._camera is not None:
+            self._camera.gone = True
         await self.stop()
 
-    async def _on_connect(self, _: ft.Event[ft.Page]) -> None:
-        """After a reload Flet still holds the page for hidden, and would never draw again."""
+    async def come_back(self) -> None:
+        """Go on after a reload; Flet still holds the page for hidden, and would never draw again."""
         shown: Any = ft.AppLifecycleStateChangeEvent(
             name="app_lifecycle_state_change", control=self._page, state=ft.AppLifecycleState.RESUME
         )
@@ -205,6 +207,3 @@ class Running:
         if self._resume:
             self._resume = False
             await self.start()
-
-    async def _on_close(self, _: ft.Event[ft.Page]) -> None:
-        await self.stop()

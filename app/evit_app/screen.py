@@ -99,11 +99,16 @@ class Screen:
         self.threshold = ft.Slider(min=0, max=100, divisions=20, value=30, label=texts.threshold)
         self.threshold_value = ft.Text(texts.threshold.format(value=30))
 
-    def layout(self) -> ft.Control:
-        """Everything in its place: beside each other where there is room, below each other on a phone."""
+    def layout(self, measure: ft.Control, measured: ft.Control) -> ft.Control:
+        """Everything in its place: beside each other where there is room, below each other on a phone.
+
+        Args:
+            measure: Begins a benchmark.
+            measured: What comes of it.
+        """
         title = ft.Text(self.texts.title, size=22, weight=ft.FontWeight.BOLD, expand=True)
         icons = [self.flip, self.mirror, self.turn, self.snapshot]
-        buttons = [self.start, self.pause, *(ft.MergeSemantics(icon) for icon in icons), self.choose]
+        buttons = [self.start, self.pause, *(ft.MergeSemantics(icon) for icon in icons), self.choose, measure]
         picture = ft.Container(
             ft.Stack([self.still, self.live, self.camera_place], fit=ft.StackFit.EXPAND),
             aspect_ratio=4 / 3,
@@ -124,7 +129,7 @@ class Screen:
         head = ft.Row([title, _named(self.language), ft.MergeSemantics(self.theme)], margin=ft.Margin.only(top=8))
         return ft.SafeArea(
             ft.Column(
-                [head, self.model, self.replay, ft.ResponsiveRow([left, right]), choices, opening, rule],
+                [head, self.model, self.replay, ft.ResponsiveRow([left, right]), measured, choices, opening, rule],
                 spacing=12,
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +18,7 @@ from evit_edge.errors import RequestError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from evit_app.view import App
+    from evit_app.application import App
 
 LOOPBACK = "127.0.0.1"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -95,11 +96,14 @@ def serve(opened: App, address: Address, tell: Callable[[str], Any]) -> None:
         )
         tell(f"{address.url} (Ctrl+C ends it)")
         server = uvicorn.Server(config)
+        # uvicorn raises again what ended it; unhandled, SIGTERM would leave no time to clean up.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with suppress(KeyboardInterrupt):
                 server.run(sockets=[listener])
         finally:
             opened.close()
+            signal.signal(signal.SIGTERM, before)
         if not server.started:
             raise RequestError("the web server did not start; evit-edge doctor says what is installed")
 

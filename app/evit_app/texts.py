@@ -67,6 +67,17 @@ class Texts:
     chart: str
     comparison_line: str
     score: str
+    benchmark: str
+    benchmark_cancel: str
+    benchmark_starts: str
+    benchmark_left: str
+    benchmark_save: str
+    phase_load: str
+    phase_warm_up: str
+    phase_measure: str
+    phase_stages: str
+    phase_cold_start: str
+    phase_peaks: str
     measuring: str
     steady: str
     throttling: str
@@ -116,6 +127,11 @@ class Texts:
         return self.comparison_line.format(
             frames=comparison.frames, agreement=100 * comparison.agreement, ratio=comparison.speed_ratio
         )
+
+    def benchmark_progress(self, phase: str, subject: str, remaining_s: float | None) -> str:
+        """What is being measured; ``phase`` is the name of a benchmark's phase."""
+        line = f"{getattr(self, f'phase_{phase.lower()}')} {subject}".strip()
+        return line if remaining_s is None else line + self.benchmark_left.format(seconds=round(remaining_s))
 
     def percent(self, probability: float) -> str:
         """A probability as a score."""
@@ -185,6 +201,17 @@ ENGLISH = Texts(
     chart="Inference time of the last half minute, median {median:.1f} ms",
     comparison_line="same label on {agreement:.1f} % of {frames} frames; the second is {ratio:.2f} times as fast",
     score="{percent:.1f} %",
+    benchmark="Benchmark",
+    benchmark_cancel="End the benchmark",
+    benchmark_starts="The camera rests; the benchmark begins...",
+    benchmark_left=": {seconds} s left",
+    benchmark_save="Save the report as {kind}",
+    phase_load="Loading",
+    phase_warm_up="Warming up",
+    phase_measure="Timing",
+    phase_stages="Timing the steps around",
+    phase_cold_start="Starting afresh",
+    phase_peaks="Measuring what this machine can do",
     measuring="Speed: measuring",
     steady="Speed: steady",
     throttling="Speed: slower than at the start (heat or other load)",
@@ -248,6 +275,17 @@ KOREAN = Texts(
     chart="최근 30초의 추론 시간, 중앙값 {median:.1f} ms",
     comparison_line="프레임 {frames}개 중 {agreement:.1f} %에서 같은 라벨; 두 번째가 {ratio:.2f}배 빠름",
     score="{percent:.1f} %",
+    benchmark="벤치마크",
+    benchmark_cancel="벤치마크 끝내기",
+    benchmark_starts="카메라를 쉬게 하고 벤치마크를 시작합니다...",
+    benchmark_left=": {seconds}초 남음",
+    benchmark_save="보고서를 {kind}(으)로 저장",
+    phase_load="불러오는 중",
+    phase_warm_up="준비 실행 중",
+    phase_measure="시간 측정 중",
+    phase_stages="앞뒤 단계 측정 중",
+    phase_cold_start="처음부터 다시 시작하는 중",
+    phase_peaks="이 기기의 한계 측정 중",
     measuring="속도: 측정 중",
     steady="속도: 일정함",
     throttling="속도: 시작할 때보다 느림 (발열 또는 다른 부하)",

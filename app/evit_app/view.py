@@ -1,62 +1,24 @@
-"""What a page does: choosing models, pictures and videos from disk, language, theme."""
+"""What one page does: choosing models, pictures and videos from disk, language, theme."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import flet as ft
 
+from evit_app.benchmark_panel import BenchmarkPanel
 from evit_app.choices import Shelf, SourceChoice, SourceKind
 from evit_app.own_camera import camera_works
 from evit_app.running import Running
 from evit_app.screen import Screen
 from evit_app.session import Answer, Session
-from evit_app.texts import ENGLISH, LANGUAGES, Texts
+from evit_app.texts import ENGLISH, Texts
 from evit_edge.errors import DataError, EvitEdgeError
 
 _VIDEOS = ["mp4", "avi", "mkv", "mov", "webm"]
-
-
-class App:
-    """What every page of one running program shares.
-
-    Args:
-        shelf: Opens the models; when the first page asks.
-        sources: Sources of this machine.
-        threads: Threads of the engine, until the page says otherwise.
-    """
-
-    def __init__(
-        self, shelf: Callable[[], Shelf], sources: tuple[SourceChoice, ...] = (), threads: int = 1
-    ) -> None:
-        self._make_shelf, self._sources, self._threads = shelf, sources, threads
-        self._shelf: Shelf | None = None
-
-    async def start(self, page: ft.Page) -> None:
-        """Fill a new page."""
-        await self._show(page, ENGLISH)
-
-    async def _show(self, page: ft.Page, texts: Texts) -> None:
-        if self._shelf is None:
-            try:
-                self._shelf = self._make_shelf()
-            except EvitEdgeError as exc:
-                page.add(ft.SafeArea(ft.Text(str(exc), color=ft.Colors.ERROR, selectable=True)))
-                return
-        view = PageView(page, self._shelf, self._sources, texts, lambda code: self._translate(view, page, code))
-        await view.show(self._threads)
-
-    async def _translate(self, view: PageView, page: ft.Page, code: str) -> None:
-        await view.live.stop()
-        page.clean()
-        await self._show(page, next(one for one in LANGUAGES if one.code == code))
-
-    def close(self) -> None:
-        """Throw away what was received. What runs ends with its page's connection."""
-        if self._shelf is not None:
-            self._shelf.close()
 
 
 class PageView:
@@ -82,6 +44,7 @@ class PageView:
         self._screen = Screen(texts)
         self.live = Running(page, self._screen, sources)
         self._picker = ft.FilePicker()
+        self.benchmark = BenchmarkPanel(texts, self._save)
 
     async def show(self, threads: int) -> None:
         """Put the controls on the page, then load the model."""
@@ -94,8 +57,13 @@ class PageView:
         screen.threads.value = str(threads)
         self._offer_models()
         screen.first_model.value = str(self._shelf.paths[0])
-        page.add(screen.layout())
+        page.add(screen.layout(self.benchmark.begin, self.benchmark.control))
         await self._load()
+
+    async def stop(self) -> None:
+        """End what runs."""
+        await self.benchmark.cancel()
+        await self.live.stop()
 
     def _bind(self) -> None:
         s = self._screen
@@ -107,6 +75,9 @@ class PageView:
         s.open_model.on_click, s.open_video.on_click = self._on_open_model, self._on_open_video
         s.first_model.on_select = s.second_model.on_select = s.threads.on_select = self._on_model
         s.language.on_select = self._on_language
+        self.benchmark.begin.on_click = self._on_benchmark
+        page = self._page
+        page.on_disconnect, page.on_connect, page.on_close = self._on_disconnect, self._on_connect, self._on_close
 
     # -- models ----------------------------------------------------------------
 
@@ -130,7 +101,7 @@ class PageView:
             return
         screen.error.visible = False
         screen.show_models(live.sessions)
-        screen.start.disabled = screen.choose.disabled = False
+        screen.start.disabled = screen.choose.disabled = self.benchmark.begin.disabled = False
         self._page.update()
 
     def _choose_again(self) -> None:
@@ -191,10 +162,14 @@ class PageView:
         content = await self.live.snapshot()
         if content is None:
             return
-        name = "evit-edge-snapshot.jpg"
+        await self._save("evit-edge-snapshot.jpg", content)
+
+    async def _save(self, name: str, content: bytes) -> None:
+        """Hand a file to the user."""
         path = await self._picker.save_file(file_name=name, src_bytes=content)
         if self._page.web or path is not None:
             self._screen.status.value = self._texts.saved.format(name=path or name)
+            self._page.update()
 
     async def _pick(self, kind: ft.FilePickerFileType, extensions: list[str] | None) -> ft.FilePickerFile | None:
         picked = await self._picker.pick_files(
@@ -220,6 +195,34 @@ class PageView:
         """Whether the picker has to hand over the content: a browser gives no path, and a phone one of no use."""
         return camera_works(self._page)
 
+    # -- benchmark ---------------------------------------------------------------------
+
+    async def _on_benchmark(self, _: ft.Event[ft.Button]) -> None:
+        """Measure what is chosen, alone; a camera that ran goes on afterwards."""
+        if self.benchmark.is_on or not self.live.sessions:
+            return
+        running, complete = self.live.is_on, False
+        self._hold(True)
+        await self.live.stop()
+        self._screen.error.visible = False
+        try:
+            complete = await self.benchmark.measure(self.live.sessions)
+        except EvitEdgeError as exc:
+            self._screen.fail(str(exc))
+        finally:
+            self._hold(False)
+        if running and complete:
+            await self.live.start(keep_error=True)
+
+    def _hold(self, held: bool) -> None:
+        """Nothing else is to be begun while something is measured."""
+        s = self._screen
+        lists = (s.source, s.first_model, s.second_model, s.threads)
+        for control in (s.start, s.choose, s.open_model, s.open_video, self.benchmark.begin, *lists):
+            control.disabled = held
+        with contextlib.suppress(RuntimeError):  # the page may be gone
+            self._page.update()
+
     # -- page ------------------------------------------------------------------------
 
     async def _on_theme(self, _: ft.Event[ft.IconButton]) -> None:
@@ -229,6 +232,17 @@ class PageView:
         )
         self._page.theme_mode = ft.ThemeMode.LIGHT if dark else ft.ThemeMode.DARK
         self._page.update()
+
+    async def _on_disconnect(self, _: ft.Event[ft.Page]) -> None:
+        """The tab was closed, or reloads: nobody is there to look, so nothing runs."""
+        await self.benchmark.cancel()
+        await self.live.leave()
+
+    async def _on_connect(self, _: ft.Event[ft.Page]) -> None:
+        await self.live.come_back()
+
+    async def _on_close(self, event: ft.Event[ft.Page]) -> None:
+        await self._on_disconnect(event)
 
     async def _on_language(self, _: ft.Event[ft.Dropdown]) -> None:
         await self._translate(self._screen.language.value or ENGLISH.code)

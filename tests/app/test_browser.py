@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from evit_app.texts import ENGLISH, KOREAN
+from evit_edge.benchmark.report import Status, read_report
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = os.pathsep.join(str(ROOT / part) for part in ("", "converters", "calibration", "app"))
@@ -194,6 +195,26 @@ def test_two_models_run_side_by_side(browser, served):
         tab.wait("same label on 100.0 % of")
         tab.wait_for(FOUR_RATES)
         tab.shot("side-by-side")
+
+
+def test_a_benchmark_is_measured_shown_and_saved(browser, served, tmp_path):
+    with opened(browser, served) as tab:
+        tab.click(ENGLISH.start)
+        tab.wait_for_label("red")
+        tab.click(ENGLISH.benchmark)
+        tab.button(ENGLISH.benchmark_cancel).wait_for()
+        for kind in ("JSON", "HTML"):
+            with tab.page.expect_download(timeout=3 * PATIENCE_MS) as download:
+                save = tab.button(ENGLISH.benchmark_save.format(kind=kind))
+                save.dispatch_event("click", timeout=3 * PATIENCE_MS)
+            download.value.save_as(tmp_path / f"report.{kind.lower()}")
+        tab.wait("Live: ")  # the camera goes on
+        tab.shot("benchmark")
+    report = read_report(tmp_path / "report.json")
+    assert report.status is Status.COMPLETE
+    assert [entry.name for entry in report.models] == ["colours.tflite"]
+    assert all(row.stages and row.cold_start and row.memory for row in report.measurements)
+    assert "colours.tflite" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_after_a_reload_it_goes_on(browser, served):

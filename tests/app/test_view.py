@@ -3,6 +3,7 @@ import dataclasses
 import io
 import string
 import threading
+from functools import partial
 from pathlib import Path
 
 import flet as ft
@@ -18,11 +19,14 @@ from flet.messaging.session import Session as FletSession
 from flet.pubsub.pubsub_hub import PubSubHub
 from PIL import Image
 
+from evit_app import benchmark_panel
+from evit_app.application import App
 from evit_app.choices import Shelf, SourceChoice, SourceKind, sources_here
+from evit_app.measuring import request_for
 from evit_app.server import ASSETS
 from evit_app.session import Session
 from evit_app.texts import ENGLISH, KOREAN, LANGUAGES
-from evit_app.view import App
+from evit_edge.benchmark.report import read_report
 
 
 class Client(Connection):
@@ -630,6 +634,73 @@ def test_every_control_has_words_for_a_screen_reader(shelf):
         assert [one.label for one in lists] == [one.label for one in s.of(ft.Dropdown)]
         (picture,) = [one for one in s.of(ft.Semantics) if one.image]
         assert picture.label == ENGLISH.live_picture
+        return s.client
+
+    play(scene)
+
+
+def fewer_runs(monkeypatch, runs=20):
+    """The page's own request, shorter or longer."""
+    request = partial(dataclasses.replace, min_runs=runs, min_time_s=0.05, cold_start=False, peaks=False)
+    monkeypatch.setattr(benchmark_panel, "request_for", lambda sessions: request(request_for(sessions)))
+
+
+def test_a_benchmark_stops_the_camera_shows_its_report_and_starts_it_again(model, photos, tmp_path, monkeypatch):
+    fewer_runs(monkeypatch)
+    other = tmp_path / "other.tflite"
+    other.write_bytes(model.read_bytes())
+
+    async def scene():
+        s = await Scene(Shelf((model, other)), photos, web=False).open()
+        await s.choose(ENGLISH.compare, str(other))
+        await s.start()
+        await s.until_frames(2)
+        await s.click(ENGLISH.benchmark)
+        (table, steps) = s.of(ft.DataTable)
+        assert [column.label.value for column in table.columns][:3] == ["model", "median ms", "p90"]
+        assert [row.cells[0].content.value for row in table.rows] == ["colours.tflite", "other.tflite"]
+        assert "preprocess" in [column.label.value for column in steps.columns]
+        await s.until_frames(2)  # the camera goes on
+        assert not s.button(ENGLISH.benchmark).disabled
+        await s.click(ENGLISH.benchmark_save.format(kind="JSON"))
+        await s.click(ENGLISH.benchmark_save.format(kind="HTML"))
+        written, page = s.client.saved
+        (tmp_path / "report.json").write_bytes(written)
+        report = read_report(tmp_path / "report.json")
+        assert [entry.name for entry in report.models] == ["colours.tflite", "other.tflite"]
+        assert page.startswith(b"<!doctype html>")
+        await s.click(ENGLISH.stop)
+        return s.client
+
+    play(scene)
+
+
+@pytest.mark.parametrize("by", ["button", "closed-tab", "language", "program"])
+def test_a_benchmark_can_be_ended_and_leaves_nothing_running(shelf, photos, monkeypatch, by):
+    fewer_runs(monkeypatch, runs=10**9)
+
+    async def scene():
+        s = await Scene(shelf, photos, web=False).open()
+        await s.start()
+        await s.until_frames(1)
+        begun = asyncio.create_task(s.click(ENGLISH.benchmark))
+        await s.until(lambda: ENGLISH.phase_warm_up in s.told)
+        names = [one.name for one in threading.enumerate() if one.name.startswith("evit-")]
+        assert names == ["evit-benchmark"]
+        assert s.button(ENGLISH.start).disabled
+        if by == "button":
+            await s.click(ENGLISH.benchmark_cancel)
+        elif by == "closed-tab":
+            await s.session.disconnect(60)
+        elif by == "language":
+            await s.choose(ENGLISH.language_choice, "ko")
+        else:
+            await asyncio.to_thread(s.app.close)
+        await begun
+        assert [one.name for one in threading.enumerate() if one.name.startswith("evit-")] == []
+        if by == "button":
+            assert "PARTIAL: the benchmark was stopped" in s.told
+            assert not s.button(ENGLISH.start).disabled
         return s.client
 
     play(scene)
