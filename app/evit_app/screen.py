@@ -51,6 +51,7 @@ class Screen:
         self._dropped, self._verdict = ft.Text(), ft.Text()
         self._comparison = ft.Text(weight=ft.FontWeight.BOLD, visible=False)
         self._chart = ft.Image(src=chart_png((), _CHART, _CHART_COLOUR), height=_CHART[1], gapless_playback=True)
+        self._caption = ft.Text(size=12)
         self._latencies: deque[float] = deque(maxlen=_CHART_POINTS)
         self._recent: list[float] = []
         self._figures = ft.Column(
@@ -59,7 +60,7 @@ class Screen:
                 self._verdict,
                 self.stages,
                 self._dropped,
-                self._chart,
+                ft.Column([self._caption, self._chart], spacing=0),
             ],
             spacing=8,
         )
@@ -108,7 +109,7 @@ class Screen:
         """
         title = ft.Text(self.texts.title, size=22, weight=ft.FontWeight.BOLD, expand=True)
         icons = [self.flip, self.mirror, self.turn, self.snapshot]
-        buttons = [self.start, self.pause, *(ft.MergeSemantics(icon) for icon in icons), self.choose, measure]
+        buttons = [self.start, self.pause, *(ft.MergeSemantics(icon) for icon in icons), measure]
         picture = ft.Container(
             ft.Stack([self.still, self.live, self.camera_place], fit=ft.StackFit.EXPAND),
             aspect_ratio=4 / 3,
@@ -125,7 +126,7 @@ class Screen:
         choices = ft.ResponsiveRow([_named(one, _QUARTER) for one in lists])
         threshold = ft.Semantics(content=self.threshold, label=self.texts.threshold_choice)
         rule = ft.Row([self.smoothing, self.threshold_value, threshold], wrap=True)
-        opening = ft.Row([self.open_model, self.open_video], wrap=True)
+        opening = ft.Row([self.choose, self.open_video, self.open_model], wrap=True)
         head = ft.Row([title, _named(self.language), ft.MergeSemantics(self.theme)], margin=ft.Margin.only(top=8))
         return ft.SafeArea(
             ft.Column(
@@ -214,7 +215,8 @@ class Screen:
             self._latencies.append(statistics.median(self._recent))
             self._recent = []
             self._chart.src = chart_png(self._latencies, _CHART, _CHART_COLOUR)
-            self._chart.semantics_label = self.texts.latency_chart(statistics.median(self._latencies))
+            self._caption.value = self.texts.latency_chart(statistics.median(self._latencies))
+            self._chart.semantics_label = self._caption.value
         self._figures.update()
         if figures.comparison is not None:
             self._comparison.value = self.texts.comparison(figures.comparison)
