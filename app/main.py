@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import flet as ft
@@ -9,7 +10,8 @@ import flet as ft
 from evit_app.application import App
 from evit_app.choices import Shelf, models_at
 
-ASSETS = Path(__file__).resolve().parent / "assets"
+# Flet unpacks assets elsewhere on some devices, and names the place.
+ASSETS = Path(os.environ.get("FLET_ASSETS_DIR") or Path(__file__).resolve().parent / "assets")
 
 
 def open_shelf() -> Shelf:

@@ -1,9 +1,10 @@
 """How the app does in a browser: Chromium with a 640x480 camera that shows a photo, through the whole page.
 
-Prints the four rates and the delays that the page itself shows, each second's, as medians; and how long the
-program takes to end after SIGTERM while it runs. Needs Chromium and Playwright.
+Prints the four rates and the delays that the page itself shows, each second's, as medians; how the app's memory
+grows; and how long the program takes to end after SIGTERM while it runs. Needs Chromium and Playwright.
 
     python benchmarks/app_browser.py demo-output/everyday-int8.tflite
+    python benchmarks/app_browser.py demo-output/everyday-int8.tflite --seconds 600
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import skimage.data
+from app_rates import memory_slope, resident_bytes
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
@@ -44,6 +46,7 @@ class Seen:
         browser_cpu_s: The same of Chromium, all its processes.
         watched_s: How long that was, seconds.
         ending_s: From SIGTERM to the program's end, seconds.
+        memory: Pairs of time (seconds) and resident size of the app (bytes).
     """
 
     rates: list[list[float]]
@@ -52,6 +55,7 @@ class Seen:
     browser_cpu_s: float
     watched_s: float
     ending_s: float
+    memory: list[tuple[float, int]]
 
 
 def write_camera(folder: Path) -> Path:
@@ -83,7 +87,10 @@ def watch(model: Path, camera: Path, seconds: int) -> Seen:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         start(page, f"http://127.0.0.1:{port}")
         before, began = cpu_times(process.pid), time.perf_counter()
-        words = [read(page) for _ in range(seconds)]
+        words, memory = [], []
+        for _ in range(seconds):
+            words.append(read(page))
+            memory.append((time.perf_counter() - began, resident_bytes(process.pid)))
         after, watched_s = cpu_times(process.pid), time.perf_counter() - began
         began = time.perf_counter()
         process.send_signal(signal.SIGTERM)
@@ -91,7 +98,7 @@ def watch(model: Path, camera: Path, seconds: int) -> Seen:
         ending_s = time.perf_counter() - began
         browser.close()
     app_s, browser_s = (late - early for early, late in zip(before, after, strict=True))
-    return Seen(*parse(words), app_s, browser_s, watched_s, ending_s)
+    return Seen(*parse(words), app_s, browser_s, watched_s, ending_s, memory)
 
 
 def start(page: Page, address: str) -> None:
@@ -151,10 +158,14 @@ def main() -> None:
     for name, values in zip(RATES, seen.rates, strict=True):
         print(f"{name}: {statistics.median(values):.1f}/s (lowest {min(values):.1f}, highest {max(values):.1f})")
     if seen.delays_ms:
-        print(f"picture to label: {statistics.median(seen.delays_ms):.1f} ms")
+        print(f"picture to label: p50 {statistics.median(seen.delays_ms):.1f} ms")
     shown = statistics.mean(seen.rates[3]) * seen.watched_s
     app_ms, browser_ms = (1000 * spent / shown for spent in (seen.app_cpu_s, seen.browser_cpu_s))
     print(f"processor time per frame shown: app {app_ms:.1f} ms, browser {browser_ms:.1f} ms")
+    slope = memory_slope(seen.memory)
+    if slope is not None:
+        end = seen.memory[-1][1] / 1e6
+        print(f"memory of the app: {slope / 1e6:+.2f} MB a minute after the first, {end:.0f} MB at the end")
     print(f"ended {seen.ending_s:.2f} s after SIGTERM")
 
 

@@ -90,9 +90,9 @@ def measure(model: Path, video: Path, seconds: float, jpeg: bool) -> Run:
     return Run(source.rate, rate, statistics.median(inferences), delays, pipeline.figures().dropped, memory)
 
 
-def resident_bytes() -> int:
-    """This process's resident memory (Linux)."""
-    fields = Path("/proc/self/statm").read_text().split()
+def resident_bytes(process: int | str = "self") -> int:
+    """Resident memory of this process, or of that with the number given (Linux)."""
+    fields = Path(f"/proc/{process}/statm").read_text().split()
     return int(fields[1]) * 4096
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -256,6 +257,9 @@ def test_the_mobile_recipe_installs_only_what_a_phone_has():
     assert "flet==1.0.5" in set(recipe["project"]["dependencies"]) & set(project["optional-dependencies"]["app"])
     local = (ROOT / "app" / recipe["tool"]["flet"]["dev_packages"]["evit-edge"]).resolve()
     assert local == ROOT
+    for name in ("icon", "splash"):
+        with Image.open(ROOT / "app" / "assets" / f"{name}.png") as picture:
+            assert picture.size == (512, 512)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=["interrupt", "terminate"])
