@@ -12,7 +12,7 @@ from evit_app.choices import SourceChoice
 from evit_app.controls import Answers, RateTile, replay_banner
 from evit_app.pictures import chart_png
 from evit_app.pipeline import Figures, LabelledFrame
-from evit_app.session import Answer, Session
+from evit_app.session import Answer, Session, ThisDevice
 from evit_app.texts import LANGUAGES, Texts
 
 _CHART = (300, 60)
@@ -135,9 +135,9 @@ class Screen:
             )
         )
 
-    def show_models(self, sessions: list[Session]) -> None:
+    def show_models(self, sessions: list[Session], device: ThisDevice) -> None:
         """Name the models in use, what runs them, and whether they answer as the reference does."""
-        lines = []
+        lines = [self.texts.device(device)]
         for session in sessions:
             info = session.info
             runtime = f"{info.runtime} {info.runtime_version}"

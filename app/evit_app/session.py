@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import platform
 import tempfile
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from evit_edge.benchmark.environment import cpu
 from evit_edge.classification import Classification, classify, warm_up
 from evit_edge.errors import EvitEdgeError
 from evit_edge.golden import read_golden
@@ -57,6 +60,28 @@ class Answer:
     name: str
     preview: bytes
     classification: Classification
+
+
+@dataclass(frozen=True)
+class ThisDevice:
+    """What the models run on: the machine that runs the program, also where a browser shows the page.
+
+    Attributes:
+        cpu: The processor's name, as far as the system tells it.
+        cores: Logical ones.
+        system: Such as Linux or Android.
+    """
+
+    cpu: str
+    cores: int
+    system: str
+
+
+@functools.cache
+def this_device() -> ThisDevice:
+    """Look once; on macOS that starts a process."""
+    processor = cpu()
+    return ThisDevice(processor.model, processor.logical_cores, platform.system())
 
 
 class Session:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from evit_app.comparison import Comparison
 from evit_app.pipeline import Stages
 from evit_app.rates import Steadiness
-from evit_app.session import ReplayStatus
+from evit_app.session import ReplayStatus, ThisDevice
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Texts:
     not_sure: str
     picture_of: str
     live_picture: str
+    device_line: str
     model_line: str
     times_line: str
     stages_line: str
@@ -88,6 +89,10 @@ class Texts:
     def picture(self, name: str) -> str:
         """What a screen reader says of the picture."""
         return self.picture_of.format(name=name)
+
+    def device(self, device: ThisDevice) -> str:
+        """What everything runs on."""
+        return self.device_line.format(cpu=device.cpu, cores=device.cores, system=device.system)
 
     def model(self, name: str, runtime: str, threads: int, side: int) -> str:
         """The model and what runs it."""
@@ -187,6 +192,7 @@ ENGLISH = Texts(
     not_sure="not sure",
     picture_of="Picture: {name}",
     live_picture="Live picture with the square that the model sees",
+    device_line="{cpu}, {cores} cores, {system}",
     model_line="{name}, {side} px · {runtime}, {threads} thread(s)",
     times_line="decode {decode:.2f} ms · preprocess {preprocess:.2f} ms · inference {inference:.2f} ms",
     stages_line="capture {capture:.1f} · preprocess {preprocess:.1f} · inference {inference:.1f} · "
@@ -261,6 +267,7 @@ KOREAN = Texts(
     not_sure="불확실",
     picture_of="사진: {name}",
     live_picture="실시간 영상과 모델이 보는 정사각형",
+    device_line="{cpu}, 코어 {cores}개, {system}",
     model_line="{name}, {side} px · {runtime}, 스레드 {threads}개",
     times_line="디코딩 {decode:.2f} ms · 전처리 {preprocess:.2f} ms · 추론 {inference:.2f} ms",
     stages_line="캡처 {capture:.1f} · 전처리 {preprocess:.1f} · 추론 {inference:.1f} · "

@@ -14,7 +14,7 @@ from evit_app.choices import Shelf, SourceChoice, SourceKind
 from evit_app.own_camera import camera_works
 from evit_app.running import Running
 from evit_app.screen import Screen
-from evit_app.session import Answer, Session
+from evit_app.session import Answer, Session, this_device
 from evit_app.texts import ENGLISH, Texts
 from evit_edge.errors import DataError, EvitEdgeError
 
@@ -100,7 +100,7 @@ class PageView:
             self._page.update()
             return
         screen.error.visible = False
-        screen.show_models(live.sessions)
+        screen.show_models(live.sessions, await asyncio.to_thread(this_device))
         screen.start.disabled = screen.choose.disabled = self.benchmark.begin.disabled = False
         self._page.update()
 

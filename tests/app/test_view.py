@@ -24,7 +24,7 @@ from evit_app.application import App
 from evit_app.choices import Shelf, SourceChoice, SourceKind, sources_here
 from evit_app.measuring import request_for
 from evit_app.server import ASSETS
-from evit_app.session import Session
+from evit_app.session import Session, this_device
 from evit_app.texts import ENGLISH, KOREAN, LANGUAGES
 from evit_edge.benchmark.report import read_report
 
@@ -217,7 +217,8 @@ def test_a_page_opens_with_the_model_its_runtime_and_the_reference(with_golden):
         s = await Scene(Shelf((artefact,))).open()
         info = Session.open(artefact).info
         runtime = f"{info.runtime} {info.runtime_version}"
-        assert ENGLISH.model("colours.tflite", runtime, 1, 32) in s.texts
+        lines = [ENGLISH.device(this_device()), ENGLISH.model("colours.tflite", runtime, 1, 32)]
+        assert "\n".join(lines) in s.texts
         assert "This device gives the reference's answer: sqnr" in s.told
         assert not s.button(ENGLISH.start).disabled
         return s.client
