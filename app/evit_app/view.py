@@ -239,6 +239,7 @@ class PageView:
         await self.live.leave()
 
     async def _on_connect(self, _: ft.Event[ft.Page]) -> None:
+        self._picker = ft.FilePicker()  # Flet 1.0.5's client forgets the old one when only the connection was cut
         await self.live.come_back()
 
     async def _on_close(self, event: ft.Event[ft.Page]) -> None:

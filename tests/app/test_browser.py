@@ -89,6 +89,15 @@ def served(model, tmp_path):
         yield address
 
 
+SOCKETS = """
+window.sockets = [];
+window.WebSocket = new Proxy(WebSocket, {construct(kind, given) {
+    window.sockets.push(new kind(...given));
+    return window.sockets.at(-1);
+}});
+"""
+
+
 class Tab:
     """A page as assistive technology sees it: by roles and names."""
 
@@ -97,6 +106,7 @@ class Tab:
         self.context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
         self.context.set_default_timeout(PATIENCE_MS)
         self.context.route("**/*", self._guard)
+        self.context.add_init_script(SOCKETS)
         self.page = self.context.new_page()
         self.page.goto(address)
         self.listen()
@@ -227,8 +237,11 @@ def test_after_a_reload_it_goes_on(browser, served):
         tab.wait_for(FOUR_RATES)
 
 
-def test_a_picture_from_disk(browser, served, green_photo):
+def test_a_picture_from_disk_also_after_the_connection_was_cut(browser, served, green_photo):
     with opened(browser, served) as tab:
+        tab.page.evaluate("() => window.sockets.at(-1).close()")
+        tab.wait_for("() => window.sockets.length > 1 && window.sockets.at(-1).readyState === WebSocket.OPEN")
+        tab.page.wait_for_timeout(2000)  # the page registers anew
         with tab.page.expect_file_chooser() as chooser:
             tab.click(ENGLISH.choose)
         chooser.value.set_files(green_photo)
