@@ -89,8 +89,14 @@ def served(model, tmp_path):
         yield address
 
 
-SOCKETS = """
-window.sockets = [];
+SPIES = """
+window.sockets = [], window.pictures = [];
+const create = URL.createObjectURL.bind(URL);
+URL.createObjectURL = (blob) => {
+    const url = create(blob);
+    if (blob.type === "image/jpeg") window.pictures.push(url);
+    return url;
+};
 window.WebSocket = new Proxy(WebSocket, {construct(kind, given) {
     window.sockets.push(new kind(...given));
     return window.sockets.at(-1);
@@ -106,7 +112,7 @@ class Tab:
         self.context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
         self.context.set_default_timeout(PATIENCE_MS)
         self.context.route("**/*", self._guard)
-        self.context.add_init_script(SOCKETS)
+        self.context.add_init_script(SPIES)
         self.page = self.context.new_page()
         self.page.goto(address)
         self.listen()
@@ -219,6 +225,9 @@ def test_a_benchmark_is_measured_shown_and_saved(browser, slow_model, tmp_path):
                 save.dispatch_event("click", timeout=3 * PATIENCE_MS)
             download.value.save_as(tmp_path / f"report.{kind.lower()}")
         tab.wait("Live: ")  # the camera goes on
+        assert (
+            tab.page.evaluate("() => fetch(window.pictures[0]).then(() => 'kept', () => 'released')") == "released"
+        )
         tab.shot("benchmark")
     report = read_report(tmp_path / "report.json")
     assert report.status is Status.COMPLETE
