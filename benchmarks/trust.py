@@ -44,7 +44,8 @@ from evit_edge.runtime import open_runner
 
 NEAR, SLOWDOWN, MOST_OVERHEAD = 0.03, 0.10, 0.02
 BLOCK, BLOCKS, LOADS = 3, 30, 30
-HOG = "while True: pass"
+# It ends with this program, however that ends.
+HOG = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from html import escape
 from importlib import resources
 
 from evit_edge.benchmark.device import Device, Judgement
-from evit_edge.benchmark.plots import distributions, ratio_bars, stage_bars, time_series
+from evit_edge.benchmark.plots import distributions, ratio_bars, stage_bars, starts, time_series
 from evit_edge.benchmark.presentation import (
     Rows,
     headline,
@@ -48,6 +48,7 @@ def _body(report: Report) -> str:
         _notes(report),
         _figure("How the times are spread", distributions(report), _SPREAD),
         _figure("Is it stable?", time_series(report), _STABLE),
+        _figure("Is it stable, start by start?", starts(report), _STARTS),
         _figure("Against the baseline", ratio_bars(report), _RATIO),
         _figure("From the photo's file to its labels", stage_bars(report), _stages(report)),
         *(_table(rows) for rows in (pipeline(report), published(report)) if rows is not None),
@@ -67,6 +68,7 @@ _STABLE = (
     "Line: median of neighbouring runs; band: from the shortest to the longest of them. Thin lines: the model was "
     "loaded afresh. The reference loop is the same work every time: where it moves, the machine does."
 )
+_STARTS = "The tool tells no single runs. Line: mean of each start; band: from its shortest to its longest run."
 _RATIO = "From loads in which both ran in turns. Below 1 is faster. An interval that holds 1 shows no difference."
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evit_edge.benchmark.figures import Interval, Runs, Statistics
-from evit_edge.benchmark.presentation import bounds, label, milliseconds
+from evit_edge.benchmark.presentation import bounds, milliseconds, name_of, told_ratio
 from evit_edge.benchmark.report import Measurement, Ratio, Report
 from evit_edge.benchmark.svg import Scale, bottom_axis, element, hint, left_axis, picture, text
 
@@ -46,7 +46,7 @@ def _distribution(report: Report, row: Measurement, scale: Scale, top: float, in
     figures = row.statistics
     if figures is None:
         return []
-    base, name = top + _ROW - 6, " ".join(label(report, row))
+    base, name = top + _ROW - 6, name_of(report, row)
     parts = [
         text(LEFT - 10, base - 12, _short(name), css="name", anchor="end"),
         _bars(row.runs, scale, base, index),
@@ -82,7 +82,7 @@ def _span(interval: Interval, scale: Scale, top: float, base: float) -> str:
 
 def time_series(report: Report) -> str:
     """Every run over time: the middle of neighbouring runs as a line, their extent as a band."""
-    series = [(" ".join(label(report, row)), row.runs, i) for i, row in enumerate(report.measurements)]
+    series = [(name_of(report, row), row.runs, i) for i, row in enumerate(report.measurements)]
     series += [(f"reference loop, {device.id}", device.reference, -1) for device in report.devices]
     series = [entry for entry in series if len(entry[1].starts_s) > 1]
     if not series:
@@ -99,21 +99,63 @@ def time_series(report: Report) -> str:
     return picture(WIDTH, top, "Run times over time", parts)
 
 
+def starts(report: Report) -> str:
+    """Where a tool gives figures of each of its starts and no single times: mean and extent, start by start."""
+    rows = [(i, row) for i, row in enumerate(report.measurements) if len(row.starts) > 1]
+    if not rows:
+        return ""
+    across = Scale(1, max(len(row.starts) for _, row in rows), LEFT, WIDTH - RIGHT)
+    parts: list[str] = []
+    top = TOP
+    for index, row in rows:
+        low, mean, most = (
+            1e3 * np.array(column)
+            for column in zip(*((start.min_s, start.mean_s, start.max_s) for start in row.starts), strict=True)
+        )
+        up = _upwards(low, mean, top, most_ms=float(most.max()))
+        numbers: Values = np.arange(1, len(row.starts) + 1).astype(np.float64)
+        parts += _one_plot(name_of(report, row), up, top)
+        parts += _curve((low, mean, most, numbers), across, up, f"c{index % COLOURS}")
+        for x, y in zip(numbers.tolist(), mean.tolist(), strict=True):
+            told = hint(f"start {x:.0f}: mean {y:.3g} ms")
+            parts.append(element("circle", told, cx=across(x), cy=up(y), r=3, class_="dot"))
+        top += _SERIES + _GAP
+    parts += bottom_axis(across, top - _GAP, TOP, "start of the tool")
+    return picture(WIDTH, top, "Figures of each start", parts)
+
+
 def _one_series(name: str, runs: Runs, index: int, across: Scale, top: float) -> list[str]:
-    times, starts = 1e3 * np.array(runs.times_s), np.array(runs.starts_s)
-    high = max(float(np.quantile(times, 0.99)), 1.02 * float(times.min()))
-    up = Scale(0.9 * float(times.min()), 1.05 * high, top + _SERIES, top + 4)
+    times = 1e3 * np.array(runs.times_s)
+    up = _upwards(times, times, top)
+    parts = _one_plot(name, up, top)
+    parts += [_new_load(across(moment), top) for moment in _load_starts(runs)]
     colour = "reference" if index < 0 else f"c{index % COLOURS}"
-    low, middle, most, moments = _buckets(times, starts)
+    return parts + _curve(_buckets(times, np.array(runs.starts_s)), across, up, colour)
+
+
+def _upwards(low: Values, typical: Values, top: float, most_ms: float | None = None) -> Scale:
+    """A vertical scale in ms from a tenth below the least to the 99th percentile, or to ``most_ms``."""
+    least = float(low.min())
+    high = max(float(np.quantile(typical, 0.99)) if most_ms is None else most_ms, 1.02 * least)
+    return Scale(0.9 * least, 1.05 * high, top + _SERIES, top + 4)
+
+
+def _one_plot(name: str, up: Scale, top: float) -> list[str]:
+    """A plot's name and its lines."""
+    words = text(LEFT - 46, top + _SERIES / 2, _short(name), css="name", anchor="end")
+    return [words, *left_axis(up, LEFT, WIDTH - RIGHT)]
+
+
+def _curve(points: tuple[Values, Values, Values, Values], across: Scale, up: Scale, colour: str) -> list[str]:
+    """A line of the middle values in a band from the least to the most; the last column is where."""
+    low, middle, most, moments = points
     there = [f"{across(x):.1f} {up(y):.1f}" for x, y in zip(moments, most, strict=True)]
     back = [f"{across(x):.1f} {up(y):.1f}" for x, y in zip(moments[::-1], low[::-1], strict=True)]
     line = [f"{across(x):.1f} {up(y):.1f}" for x, y in zip(moments, middle, strict=True)]
-    parts = [text(LEFT - 46, top + _SERIES / 2, _short(name), css="name", anchor="end")]
-    parts += left_axis(up, LEFT, WIDTH - RIGHT)
-    parts += [_new_load(across(moment), top) for moment in _load_starts(runs)]
-    parts.append(element("path", d=f"M{'L'.join(there + back)}Z", class_=f"band {colour}"))
-    parts.append(element("path", d=f"M{'L'.join(line)}", class_=f"line {colour}"))
-    return parts
+    return [
+        element("path", d=f"M{'L'.join(there + back)}Z", class_=f"band {colour}"),
+        element("path", d=f"M{'L'.join(line)}", class_=f"line {colour}"),
+    ]
 
 
 def _buckets(times: Values, starts: Values) -> tuple[Values, Values, Values, Values]:
@@ -149,7 +191,7 @@ def stage_bars(report: Report) -> str:
     parts = _legend(names) + bottom_axis(scale, bottom, top, "ms, medians")
     for i, (row, total) in enumerate(zip(rows, totals, strict=True)):
         y, at = top + 30 * i + 5, 0.0
-        parts.append(text(LEFT - 10, y + 14, _short(" ".join(label(report, row))), css="name", anchor="end"))
+        parts.append(text(LEFT - 10, y + 14, _short(name_of(report, row)), css="name", anchor="end"))
         for j, stage in enumerate(row.stages):
             value = 1e3 * stage.statistics.typical_s
             told = hint(f"{stage.stage.value}: {value:.3g} ms")
@@ -185,10 +227,10 @@ def ratio_bars(report: Report) -> str:
 
 
 def _ratio(report: Report, found: Ratio, scale: Scale, y: float) -> list[str]:
-    told = f"{found.value:.3f} {bounds(found.interval, 3)}"
+    told = told_ratio(found)
     x1, x2 = scale(found.interval.low), scale(found.interval.high)
     return [
-        text(LEFT - 10, y + 4, _short(" ".join(label(report, found))), css="name", anchor="end"),
+        text(LEFT - 10, y + 4, _short(name_of(report, found)), css="name", anchor="end"),
         element("line", x1=x1, y1=y, x2=x2, y2=y, class_="whisker"),
         element("circle", hint(told), cx=scale(found.value), cy=y, r=4, class_="dot"),
         text(WIDTH - RIGHT - 140, y + 4, told, css="tick"),

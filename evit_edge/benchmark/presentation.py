@@ -98,6 +98,21 @@ def label_columns(report: Report) -> tuple[str, ...]:
     return ("model", *(name for name, shown in zip(names, conditions(report), strict=True) if shown))
 
 
+def name_of(report: Report, row: Measurement | Ratio) -> str:
+    """A row's name in a picture, where no head says what a number counts."""
+    parts = list(label(report, row))
+    if conditions(report)[1]:
+        place = 2 if conditions(report)[0] else 1
+        parts[place] = "1 thread" if row.threads == 1 else f"{row.threads} threads"
+    return ", ".join(parts)
+
+
+def told_ratio(found: Ratio) -> str:
+    """A ratio with its interval: three decimals, one where it is large."""
+    digits = 3 if found.value < 10 else 1
+    return f"{found.value:.{digits}f} {bounds(found.interval, digits)}"
+
+
 def ratio_of(report: Report, row: Measurement) -> Ratio | None:
     """The ratio that belongs to a row."""
     key = (row.model, row.device, row.threads, row.accelerator)
@@ -142,7 +157,7 @@ def _compared(report: Report, row: Measurement, baseline: str) -> str:
     found = ratio_of(report, row)
     if found is None:
         return "1" if row.model == baseline else NONE
-    return f"{found.value:.3f} {bounds(found.interval, 3)}"
+    return told_ratio(found)
 
 
 def pipeline(report: Report) -> Rows | None:

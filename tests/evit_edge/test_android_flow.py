@@ -30,6 +30,8 @@ from evit_edge.benchmark.android.attached import State, choose, parse_devices
 from evit_edge.benchmark.android.phone import read_properties
 from evit_edge.benchmark.android.program import Dialect, cache_folder, read_program
 from evit_edge.benchmark.device import Verdict
+from evit_edge.benchmark.html import html_page
+from evit_edge.benchmark.markdown import markdown
 from evit_edge.benchmark.report import Accelerator
 from evit_edge.errors import DeviceError, ReportError, RequestError
 
@@ -116,6 +118,21 @@ def test_a_stand_in_cannot_be_taken_for_a_phone(phones, measure, tmp_path):
     assert read_report(tmp_path / "report.json") == report
     with pytest.raises(ReportError, match="stand-in"):
         replace(device, verdict=Verdict(Judgement.VALID, "all is well"))
+
+
+def test_the_page_shows_each_start_and_names_the_stand_in(phones, measure):
+    phones.add()
+    report = measure(models=2)
+    page = html_page(report)
+    starts = page[page.index("start by start") :]
+    assert (
+        starts[: starts.index("</figure>")].count('class="dot"')
+        == sum(len(m.starts) for m in report.measurements)
+        > 0
+    )
+    for text in (page, markdown(report)):
+        assert "stand-in" in text[: text.index("ms, with")]  # before the first figure
+        assert "measured by nobody" in text
 
 
 def test_the_scripted_adb_plays_none_but_stand_ins(phones):
