@@ -14,7 +14,7 @@ from evit_app.sources import HandedOver
 from evit_app.texts import Texts
 
 _PATIENCE_S = 5.0  # a picture that takes longer will not come
-_LAST_S = 2.0  # for the last picture, at the end
+_LAST_S = 1.0  # for the last picture, at the end
 _ASKING_S = 120.0  # a person may think about whether to allow the camera
 
 
