@@ -11,15 +11,16 @@ WORKERS ?= 2
 # One thread a process: two test processes fill two cores, and more threads than cores only wait for each other.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help demo test lint format envs clean
+.PHONY: help demo test app-test lint format envs clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    install, convert the shipped model to int8, verify it, classify a photo"
 	@echo "make test    install what tests need, run all tests"
+	@echo "make app-test  the part of make test that is the app's, in a browser where there is one"
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make format  let ruff format and mend"
-	@echo "make envs    the side environments of two tests (make test builds them too)"
+	@echo "make envs    side environments and the browser that some tests need (make test does that too)"
 	@echo "make clean   remove environments, caches and the demo's output"
 
 $(VENV)/bin/python:
@@ -48,6 +49,11 @@ envs: $(VENV)/bin/python
 
 test: $(VENV)/.test envs
 	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 $(PYTEST_ARGS)
+
+# The screenshots of its main states lie in ci-output/screenshots afterwards.
+app-test: $(VENV)/.test
+	@sh scripts/side_environments.sh $(BIN)/python chromium
+	@$(TEST_ENV) $(BIN)/python -m pytest tests/app -n $(WORKERS) --dist loadfile --durations=5 $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff check .

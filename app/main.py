@@ -1,21 +1,23 @@
-"""What ``flet build`` packages: the app with the model that lies in ``assets``."""
+"""What ``flet build`` packages: the app with the models that lie in ``assets``."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import flet as ft
 
-from evit_app.session import Session
-from evit_app.view import App
+from evit_app.application import App
+from evit_app.choices import Shelf, models_at
 
-MODEL = Path(__file__).resolve().parent / "assets" / "model.tflite"
+# Flet unpacks assets elsewhere on some devices, and names the place.
+ASSETS = Path(os.environ.get("FLET_ASSETS_DIR") or Path(__file__).resolve().parent / "assets")
 
 
-def open_session() -> Session:
-    """Load the packaged model; on the first page, which shows what is wrong with it, if anything is."""
-    return Session.open(MODEL)
+def open_shelf() -> Shelf:
+    """The packaged models; on the first page, which shows what is wrong with them, if anything is."""
+    return Shelf(models_at((ASSETS,)))
 
 
 if __name__ == "__main__":
-    ft.run(App(open_session).start)
+    ft.run(App(open_shelf).start)

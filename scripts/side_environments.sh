@@ -1,6 +1,7 @@
 #!/bin/sh
-# Builds the two environments that tests start programs in, where this machine allows it, and says why where not.
-# A file `ready` in the environment's folder tells the tests that it works. In CI (CI=true) both must work.
+# side_environments.sh PYTHON [NAME...]: builds the two environments that tests start programs in and installs the
+# browser for the app's tests, or only what is named; where this machine does not allow it, says why.
+# A file `ready` in the environment's folder tells the tests that it works. In CI (CI=true) all must work.
 cd "$(dirname "$0")/.."
 failed=0
 
@@ -41,8 +42,20 @@ mediapipe() {
         || skip $name "mediapipe cannot be imported (it needs libEGL and libGLESv2)"
 }
 
-tflite_runtime
-mediapipe "$1"
+chromium() { # a package of the system, no environment
+    for name in chromium chromium-browser google-chrome; do
+        command -v $name >/dev/null && return
+    done
+    sh scripts/debian_packages.sh chromium && return
+    echo "skipped: Chromium cannot be installed here; the app's tests in a browser are skipped too" >&2
+    failed=1
+}
+
+interpreter=$1
+shift
+for wanted in ${*:-tflite_runtime mediapipe chromium}; do
+    $wanted "$interpreter"
+done
 case "${CI:-}" in
     1 | true) exit $failed ;;
 esac

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,6 +44,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     folder = shared_folder()
     if item.get_closest_marker("shared") and not (folder / "data").is_dir():
         _missing(f"{folder}/data is missing (EVIT_EDGE_SHARED names another place)")
+
+
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str], None]:
+    """Function: skip for lack of what is named; in CI, fail."""
+    return _missing
 
 
 @pytest.fixture(scope="session")

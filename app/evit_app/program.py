@@ -1,45 +1,63 @@
-"""``evit-edge-app``: the app on this machine, in a window or in a browser."""
+"""``evit-edge app`` and ``evit-edge-app``: the app on this machine, in a window or in a browser."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-import socket
-from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evit_edge.errors import EvitEdgeError, MissingExtraError, RequestError, require_installed
 
 if TYPE_CHECKING:
-    from evit_app.view import App
+    from evit_app.application import App
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8550
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""What a browser may send at once, a picture included; at uvicorn's 16 MiB large PNGs would cut the connection."""
+DEMO = Path("demo-output")
+"""Where ``make demo`` writes; looked into where no model is named."""
 
 app = typer.Typer(
     name="evit-edge-app", pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 
 
-@app.command()
 def run(
-    artefact: Annotated[str, typer.Argument(help="A .tflite file, such as evit-edge convert writes.")],
-    web: Annotated[bool, typer.Option("--web", help=f"Serve browsers on {HOST}, in place of a window.")] = False,
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(help="The .tflite files to choose from, or folders of them; else demo-output."),
+    ] = None,
+    source: Annotated[
+        list[Path] | None, typer.Option("--source", help="A video or a folder of photos to offer as a source.")
+    ] = None,
+    web: Annotated[bool, typer.Option("--web", help="Serve browsers, in place of a window.")] = False,
+    host: Annotated[
+        str, typer.Option("--host", help="With --web: the address to listen on. Other machines then need a token.")
+    ] = HOST,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="With --web.")] = DEFAULT_PORT,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")] = 1,
 ) -> None:
-    """Choose pictures and see what a model makes of them, and how fast."""
+    """See live what models make of a camera, and how fast they really run."""
+    require_installed("flet", extra="app")
+    require_installed("flet_camera", extra="app")
+    if web:
+        require_installed("flet_web", extra="app")
+    else:
+        _check_desktop()
+    opened = _opened(tuple(models or ()), tuple(source or ()), threads)
+    if web:
+        _serve(opened, host, port)
+    else:
+        _open_window(opened)
+
+
+@app.command()
+@functools.wraps(run)
+def _alone(*arguments: Any, **options: Any) -> None:
     try:
-        require_installed("flet", extra="app")
-        if web:
-            require_installed("flet_web", extra="app")
-            _serve(artefact, threads, port)
-        else:
-            _check_desktop()
-            _open_window(artefact, threads)
+        run(*arguments, **options)
     except EvitEdgeError as exc:
         typer.echo(f"evit-edge-app: error: {' '.join(str(exc).split())}", err=True)
         raise typer.Exit(1) from exc
@@ -50,53 +68,29 @@ def main() -> None:
     app()
 
 
-def _opened(artefact: str, threads: int) -> App:
-    """The app with its model loaded, so that a broken one is told here and not on a page."""
-    from evit_app.session import Session
-    from evit_app.view import App
+def _opened(models: tuple[Path, ...], sources: tuple[Path, ...], threads: int) -> App:
+    """The app with its first model loaded, so that a broken one is told here and not on a page."""
+    from evit_app.application import App
+    from evit_app.choices import Shelf, models_at, sources_here
 
-    session = Session.open(artefact, threads=threads)
-    return App(lambda: session)
+    default = (DEMO,) if DEMO.is_dir() else ()
+    shelf = Shelf(models_at(models or default))
+    shelf.session(shelf.paths[0], threads)
+    return App(lambda: shelf, sources_here(sources), threads)
 
 
-def _serve(artefact: str, threads: int, port: int) -> None:
-    import flet
-    import uvicorn
+def _serve(opened: App, host: str, port: int) -> None:
+    from evit_app.server import Address, serve
 
-    from evit_app.web import OwnPagesOnly
-
-    opened = _opened(artefact, threads)
-    with _listening(port) as listener:
-        # assets_dir: by default a folder of that name in the current one would be served.
-        asgi = flet.run(opened.start, assets_dir=None, no_cdn=True, export_asgi_app=True)
-        origins = frozenset(f"http://{host}:{port}" for host in (HOST, "localhost"))
-        config = uvicorn.Config(
-            OwnPagesOnly(asgi, origins),
-            ws="websockets-sansio",
-            ws_max_size=MAX_MESSAGE_BYTES,
-            log_level="critical",  # an open page at the end is an error to uvicorn; Flet logs its own
-            timeout_graceful_shutdown=1,
+    address = Address.of(host, port)
+    if address.token is not None:
+        typer.echo(
+            f"evit-edge-app: warning: {host} can be reached from other machines, without encryption. Who knows "
+            "the token sees this machine's cameras and the --source files. Browsers give their own camera to "
+            "https and localhost only.",
+            err=True,
         )
-        typer.echo(f"evit-edge-app: http://{HOST}:{port} (Ctrl+C ends it)")
-        server = uvicorn.Server(config)
-        with suppress(KeyboardInterrupt):
-            server.run(sockets=[listener])
-        if not server.started:
-            raise RequestError("the web server did not start; evit-edge doctor says what is installed")
-
-
-def _listening(port: int) -> socket.socket:
-    """A socket that only this machine reaches.
-
-    Raises:
-        RequestError: The port is taken or not allowed.
-    """
-    try:
-        return socket.create_server((HOST, port))
-    except OSError as exc:
-        raise RequestError(
-            f"port {port} cannot be used: {exc.strerror or exc}; choose another with --port"
-        ) from exc
+    serve(opened, address, lambda line: typer.echo(f"evit-edge-app: {line}"))
 
 
 def _check_desktop() -> None:
@@ -117,10 +111,13 @@ def _check_desktop() -> None:
         )
 
 
-def _open_window(artefact: str, threads: int) -> None:
+def _open_window(opened: App) -> None:
     import flet
 
-    flet.run(_opened(artefact, threads).start, host=HOST, assets_dir=None)
+    try:
+        flet.run(opened.start, host=HOST, assets_dir=None)
+    finally:
+        opened.close()
 
 
 if __name__ == "__main__":

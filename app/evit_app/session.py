@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import platform
 import tempfile
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from evit_edge.benchmark.environment import cpu
 from evit_edge.classification import Classification, classify, warm_up
 from evit_edge.errors import EvitEdgeError
 from evit_edge.golden import read_golden
@@ -59,6 +62,28 @@ class Answer:
     classification: Classification
 
 
+@dataclass(frozen=True)
+class ThisDevice:
+    """What the models run on: the machine that runs the program, also where a browser shows the page.
+
+    Attributes:
+        cpu: The processor's name, as far as the system tells it.
+        cores: Logical ones.
+        system: Such as Linux or Android.
+    """
+
+    cpu: str
+    cores: int
+    system: str
+
+
+@functools.cache
+def this_device() -> ThisDevice:
+    """Look once; on macOS that starts a process."""
+    processor = cpu()
+    return ThisDevice(processor.model, processor.logical_cores, platform.system())
+
+
 class Session:
     """An open model. Its methods block: call them off the event loop.
 
@@ -68,7 +93,7 @@ class Session:
     """
 
     def __init__(self, runner: Runner, replay: Replay) -> None:
-        self._runner = runner
+        self.runner = runner
         self.replay = replay
 
     @classmethod
@@ -85,7 +110,7 @@ class Session:
     @property
     def info(self) -> ModelInfo:
         """What is known about the model."""
-        return self._runner.info
+        return self.runner.info
 
     def classify(self, path: Path, *, top: int = 5) -> Answer:
         """Classify a picture on disk.
@@ -93,7 +118,7 @@ class Session:
         Raises:
             DataError: It cannot be read.
         """
-        result = classify(self._runner, path, top)
+        result = classify(self.runner, path, top)
         return Answer(path.name, _preview(path), result)
 
     def classify_bytes(self, content: bytes, name: str, *, top: int = 5) -> Answer:

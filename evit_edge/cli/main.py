@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from evit_edge import __version__
 from evit_edge.cli import benchmark, classify, convert, doctor, evaluate, models, profile, report, train, verify
+from evit_edge.cli.plugins import add_plugins
 from evit_edge.errors import EvitEdgeError
 
 _BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
@@ -65,6 +66,7 @@ app.command()(report.report)
 app.command()(profile.profile)
 app.command()(models.models)
 app.command()(doctor.doctor)
+add_plugins(app)
 
 
 def main() -> None:

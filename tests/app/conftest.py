@@ -28,12 +28,12 @@ SIDE = 32
 SCALE = 1 / 25.5  # a full channel is a logit of 10
 
 
-def mean_model() -> bytes:
-    """The .tflite: uint8 (1, 32, 32, 3) to uint8 (1, 3), both with ``SCALE``."""
+def mean_model(side: int = SIDE) -> bytes:
+    """The .tflite: uint8 (1, side, side, 3) to uint8 (1, 3), both with ``SCALE``."""
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
     flatbuffers = pytest.importorskip("flatbuffers")
     tensors = [
-        _tensor(schema, "image", (1, SIDE, SIDE, 3), schema.TensorType.UINT8, 0, SCALE),
+        _tensor(schema, "image", (1, side, side, 3), schema.TensorType.UINT8, 0, SCALE),
         _tensor(schema, "axes", (2,), schema.TensorType.INT32, 1),
         _tensor(schema, "scores", (1, 3), schema.TensorType.UINT8, 0, SCALE),
     ]
@@ -65,8 +65,17 @@ def _tensor(schema, name, shape, kind, buffer, scale=None):
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """The model with labels; nothing lies beside it."""
-    path = tmp_path / "colours.tflite"
-    path.write_bytes(mean_model())
+    return _with_labels(tmp_path / "colours.tflite", mean_model())
+
+
+@pytest.fixture
+def slow_model(tmp_path: Path) -> Path:
+    """The same on larger pictures: about a millisecond a run, as real ones need."""
+    return _with_labels(tmp_path / "large.tflite", mean_model(512))
+
+
+def _with_labels(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("labels.txt", "\n".join(COLOURS))
     return path

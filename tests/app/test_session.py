@@ -94,3 +94,37 @@ def test_a_foreign_model_names_the_coffee(shared, coffee_jpg):
     predictions = session.classify(coffee_jpg).classification.predictions
     assert len(predictions) == 5
     assert predictions[0].label == "espresso"
+
+
+def test_the_packages_of_a_phone_are_enough(tflite_runtime_python, model, green_photo):
+    script = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from evit_app.choices import Shelf
+from evit_app.pipeline import Pipeline
+from evit_app.sources import HandedOver
+from evit_app.application import App
+from evit_app.measuring import report_files, request_for
+from evit_edge.benchmark import benchmark
+
+shelf = Shelf((Path(sys.argv[1]),))
+session = shelf.session(shelf.paths[0])
+print(session.info.runtime, session.classify(Path(sys.argv[2])).classification.predictions[0].label)
+source = HandedOver("phone")
+pipeline = Pipeline(source, (session.runner,))
+source.hand_over(Path(sys.argv[2]).read_bytes(), 0.0)
+pipeline.capture(), pipeline.infer()
+print(pipeline.take(0).readings[0].top1)
+App(lambda: shelf).close()
+short = replace(request_for([session]), min_runs=20, min_time_s=0.01, cold_start=False)
+print(benchmark(short).status, *report_files(benchmark(short)))
+print(sorted({"torch", "cv2", "ai_edge_litert", "flatbuffers"} & set(sys.modules)))
+"""
+    environment = {**os.environ, "PYTHONPATH": PATHS}
+    command = [str(tflite_runtime_python), "-c", script, str(model), str(green_photo)]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    files = "evit-edge-report.json evit-edge-report.html"
+    assert answer.stdout.splitlines() == ["tflite-runtime green", "green", f"complete {files}", "[]"], (
+        answer.stderr
+    )
