@@ -11,6 +11,7 @@ fall on different sides costs one conversion, however many consumers share it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from itertools import count
 from typing import Any
@@ -65,13 +66,14 @@ _MOVED_ELEMENT = 1
 _ROUNDING = 1
 
 
-def float_operators(graph: Graph) -> list[int]:
+def float_operators(graph: Graph, barred: Collection[int] = ()) -> list[int]:
     """Places of the operators that stay in float, in execution order.
 
     Args:
         graph: A float graph.
+        barred: Places of operators that shall not be int8, whatever they are.
     """
-    network = _network(graph)
+    network = _network(graph, frozenset(barred))
     _, (int8_side, _) = networkx.minimum_cut(network, "int8", "float")
     return [place for place in range(len(graph.operators)) if ("op", place) not in int8_side]
 
@@ -89,13 +91,14 @@ def permitted(graph: Graph, operator: Any) -> Side:
     return Side.EITHER
 
 
-def _network(graph: Graph) -> DiGraph[Any]:
+def _network(graph: Graph, barred: frozenset[int]) -> DiGraph[Any]:
     """The flow network: source ``int8``, sink ``float``, a node for each operator and helper nodes."""
     network: DiGraph[Any] = DiGraph()
     network.add_nodes_from(("int8", "float"))
     places = {id(operator): ("op", place) for place, operator in enumerate(graph.operators)}
     for operator in graph.operators:
-        node, side = places[id(operator)], permitted(graph, operator)
+        node = places[id(operator)]
+        side = Side.FLOAT if node[1] in barred else permitted(graph, operator)
         if side is Side.INT8:
             network.add_edge("int8", node)  # without capacity: infinite
         elif side is Side.FLOAT:
