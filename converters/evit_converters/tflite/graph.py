@@ -54,6 +54,7 @@ class Graph:
             self.model: Any = flatbuffer_utils.read_model_from_bytearray(model_bytes)
         except Exception as exc:  # the parser raises whatever the damage happens to cause
             raise ModelFileError(f"a damaged TFLite model: {exc}") from exc
+        self.model.signatureDefs = self.model.signatureDefs or []  # ai-edge-quantizer wants a list
         if len(self.model.subgraphs) != 1:
             raise ModelFileError(f"{len(self.model.subgraphs)} subgraphs found; models with one are handled")
 

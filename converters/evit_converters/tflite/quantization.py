@@ -17,6 +17,7 @@ from ai_edge_quantizer import quantizer
 from evit_converters.errors import QuantizationError
 from evit_converters.quiet import quiet
 from evit_converters.tflite.graph import Graph
+from evit_converters.tflite.lowering import lower
 from evit_converters.tflite.modes import NEED_RANGES, Precision, QuantizableOperator, Quantization
 from evit_converters.tflite.placement import MOVES, float_operators
 from evit_converters.tflite.recipes import recipe
@@ -52,13 +53,13 @@ def quantize(
         return model_bytes
     graph = Graph(model_bytes)
     if mode not in NEED_RANGES:
-        return _run_quantizer(model_bytes, recipe(graph, mode), None)
+        return _run_quantizer(graph.to_bytes(), recipe(graph, mode), None)
     if ranges is None:
         raise QuantizationError(f"{mode} needs the value ranges of the activations; none were given")
     check_ranges(graph, ranges)
-    return drop_clamped_relu(
-        _run_quantizer(model_bytes, recipe(graph, mode, _places(graph, exempt or {})), ranges)
-    )
+    fitting = lower(graph, ranges)
+    told = recipe(graph, mode, _places(graph, exempt or {}))
+    return drop_clamped_relu(_run_quantizer(graph.to_bytes(), told, fitting))
 
 
 def _places(graph: Graph, exempt: Mapping[str, Precision]) -> dict[int, Precision]:
@@ -82,6 +83,7 @@ def quantizable_operators(model_bytes: bytes) -> list[QuantizableOperator]:
         ModelFileError: The bytes are no TFLite model with one subgraph.
     """
     graph = Graph(model_bytes)
+    lower(graph, dict.fromkeys(_float_activations(graph), (0.0, 0.0)))
     stay = set(float_operators(graph))
     return [
         QuantizableOperator(graph.name(int(operator.outputs[0])), graph.kind(operator), place)
