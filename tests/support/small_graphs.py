@@ -25,6 +25,7 @@ OPTIONS = {
     "TRANSPOSE": "TransposeOptions",
     "PAD": "PadOptions",
     "SLICE": "SliceOptions",
+    "STRIDED_SLICE": "StridedSliceOptions",
     "BATCH_MATMUL": "BatchMatMulOptions",
     "SOFTMAX": "SoftmaxOptions",
 }

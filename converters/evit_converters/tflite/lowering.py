@@ -173,8 +173,7 @@ def _rewire(
     options, reshape = schema.ReshapeOptionsT(), schema.OperatorT()
     options.newShape = np.array(shape, np.int32)
     conv.builtinOptions.strideW = 1
-    target = _twin(graph, padding.inputs[1], f"{name}_shape", (4,))
-    graph.tensors[target].buffer = _buffer(graph, np.array(shape, np.int32))
+    target = graph.store(np.array(shape, np.int32))
     reshape.inputs, reshape.outputs, reshape.opcodeIndex = [source, target], [paired], graph.opcode("RESHAPE")
     reshape.builtinOptionsType, reshape.builtinOptions = schema.BuiltinOptions.ReshapeOptions, options
     return reshape
@@ -196,14 +195,6 @@ def _stored(graph: Graph, old: int, values: npt.NDArray[Any]) -> int:
     elif sum(other.buffer == graph.tensors[tensor].buffer for other in graph.tensors) == 1:
         graph.model.buffers[graph.tensors[tensor].buffer].data = None
     changed = graph.tensors[tensor]
-    changed.buffer, changed.shape = _buffer(graph, values), np.array(values.shape, np.int32)
+    changed.buffer, changed.shape = graph.store_buffer(values), np.array(values.shape, np.int32)
     changed.shapeSignature = None
     return tensor
-
-
-def _buffer(graph: Graph, values: npt.NDArray[Any]) -> int:
-    """The number of a new buffer with these values."""
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
-    graph.model.buffers.append(buffer)
-    return len(graph.model.buffers) - 1

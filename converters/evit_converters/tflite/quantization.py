@@ -16,11 +16,12 @@ from ai_edge_quantizer import quantizer
 
 from evit_converters.errors import QuantizationError
 from evit_converters.quiet import quiet
+from evit_converters.tflite.delegation import settled
 from evit_converters.tflite.graph import Graph
 from evit_converters.tflite.lowering import lower
 from evit_converters.tflite.modes import NEED_RANGES, Precision, QuantizableOperator, Quantization
 from evit_converters.tflite.placement import MOVES, float_operators
-from evit_converters.tflite.recipes import recipe
+from evit_converters.tflite.recipes import int8_recipe, recipe
 
 
 def quantize(
@@ -57,9 +58,21 @@ def quantize(
     if ranges is None:
         raise QuantizationError(f"{mode} needs the value ranges of the activations; none were given")
     check_ranges(graph, ranges)
+    if mode is not Quantization.INT8:
+        return _run_quantizer(graph.to_bytes(), recipe(graph, mode), ranges)
+    return _int8(graph, ranges, exempt or {})
+
+
+def _int8(graph: Graph, ranges: Mapping[str, tuple[float, float]], exempt: Mapping[str, Precision]) -> bytes:
+    """int8 where the delegate takes it; what it refuses is found by asking it."""
     fitting = lower(graph, ranges)
-    told = recipe(graph, mode, _places(graph, exempt or {}))
-    return drop_clamped_relu(_run_quantizer(graph.to_bytes(), told, fitting))
+    content, exempted = graph.to_bytes(), _places(graph, exempt)
+    wide = frozenset(place for place, precision in exempted.items() if precision is Precision.INT16)
+
+    def build(barred: frozenset[int]) -> bytes:
+        return drop_clamped_relu(_run_quantizer(content, int8_recipe(graph, barred, wide), fitting))
+
+    return settled(graph, build, frozenset(exempted))
 
 
 def _places(graph: Graph, exempt: Mapping[str, Precision]) -> dict[int, Precision]:
