@@ -61,6 +61,15 @@ def test_a_wrong_guess_is_corrected(model: bytes, monkeypatch: pytest.MonkeyPatc
     assert set(dtypes) <= {"FLOAT32"}
 
 
+def test_a_stored_part_of_a_concatenation_stays_in_float() -> None:
+    """As a vision transformer's class token is joined to the others."""
+    writer = GraphWriter()
+    x = pointwise(writer, writer.input(SHAPE))
+    x = writer.add("CONCATENATION", [writer.stored(np.ones((1, 1, 8, 16), np.float32)), x], (1, 9, 8, 16), axis=1)
+    model = int8(writer.model(pointwise(writer, x)))
+    assert tflite.partitions(model).partitions == 1
+
+
 def test_what_divides_a_model_is_named() -> None:
     writer = GraphWriter()
     x = pointwise(writer, writer.input(SHAPE))

@@ -4,9 +4,9 @@ Three kinds of operator have no choice. One that is known to have no int8 kernel
 in int8 it would fall out of the partition. So does arithmetic with a stored operand, such as a mean to subtract:
 stored in int8 it would lose digits, and XNNPACK refuses scales that lie far apart. One with weights that has an
 int8 kernel goes to int8: that is what int8 is for. All others (additions, reshapes, slices ...) go where the whole
-graph needs the fewest QUANTIZE and DEQUANTIZE between the two sides. That is a minimum cut: operators are nodes, the
-forced ones are joined to source and sink, and a tensor whose producer and consumer fall on different sides costs
-one conversion, however many consumers share it.
+graph needs the fewest QUANTIZE and DEQUANTIZE between the two sides. That is a minimum cut: operators are nodes,
+the forced ones are joined to source and sink, and a tensor whose producer and consumer fall on different sides
+costs one conversion, however many consumers share it.
 
 The guess need not be right: :mod:`evit_converters.tflite.delegation` corrects it by what the runtime says.
 """
@@ -74,7 +74,8 @@ UNTRIED_INT8 = frozenset(
     }
 )
 
-ARITHMETIC = frozenset({"ADD", "MUL", "SUB"})
+# Operators that stay in float where an operand is stored; ai-edge-quantizer fails on such concatenations.
+JOINS = frozenset({"ADD", "CONCATENATION", "MUL", "SUB"})
 # Operators that only move values: their int8 result is exact.
 MOVES = frozenset(
     {"MAX_POOL_2D", "PAD", "RESHAPE", "SLICE", "SPACE_TO_DEPTH", "SPLIT", "STRIDED_SLICE", "TRANSPOSE"}
@@ -111,7 +112,7 @@ def permitted(graph: Graph, operator: Any) -> Side:
         return Side.INT8
     if kind not in PLAIN_INT8 | UNTRIED_INT8 or graph.dtype(output) != "FLOAT32":
         return Side.FLOAT
-    if kind in ARITHMETIC and any(graph.is_constant(int(tensor)) for tensor in operator.inputs):
+    if kind in JOINS and any(graph.is_constant(int(tensor)) for tensor in operator.inputs):
         return Side.FLOAT
     return Side.EITHER
 
