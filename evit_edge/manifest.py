@@ -24,6 +24,9 @@ class Quantization(StrEnum):
     FP16 = "fp16"
     INT8 = "int8"
     INT8_FULL = "int8-full"
+    INT8_DYNAMIC = "int8-dynamic"
+    INT8_WEIGHTS = "int8-weights"
+    INT16_ACT = "int16-act"
     PALETTE4 = "palette4"
     PALETTE6 = "palette6"
 

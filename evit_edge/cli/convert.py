@@ -40,7 +40,12 @@ def convert(
     ] = None,
     to: Annotated[str, typer.Option("--to", help="tflite, coreml, or both: tflite,coreml.")] = "tflite",
     quantize: Annotated[
-        str, typer.Option("--quantize", help="none, fp16 or int8; coreml also int8-full, palette4, palette6.")
+        str,
+        typer.Option(
+            "--quantize",
+            help="none, fp16, int8, int8-full; tflite also int8-dynamic, int8-weights, int16-act; "
+            "coreml also palette4, palette6.",
+        ),
     ] = "none",
     deployment_target: Annotated[
         str | None,

@@ -9,6 +9,7 @@ from pathlib import Path
 from evit_converters import coreml
 from evit_converters.coreml import DeploymentTarget, check_target
 from evit_converters.errors import TargetError
+from evit_converters.tflite import modes as tflite_modes
 from evit_edge.errors import RequestError
 from evit_edge.manifest import Manifest, Quantization
 from evit_edge.tensors import OutputKind
@@ -28,10 +29,11 @@ SUFFIXES = {Target.TFLITE: ".tflite", Target.COREML: ".mlpackage"}
 """Of the files that this version writes."""
 
 _QUANTIZATIONS = {
-    Target.TFLITE: (Quantization.NONE, Quantization.FP16, Quantization.INT8),
-    Target.COREML: tuple(Quantization),
+    Target.TFLITE: tuple(Quantization(mode.value) for mode in tflite_modes.Quantization),
+    Target.COREML: tuple(Quantization(mode.value) for mode in coreml.Quantization),
 }
-_NEED_RANGES = {(Target.TFLITE, Quantization.INT8), (Target.COREML, Quantization.INT8_FULL)}
+_NEED_RANGES = {(Target.TFLITE, Quantization(mode.value)) for mode in tflite_modes.NEED_RANGES}
+_NEED_RANGES |= {(Target.COREML, Quantization.INT8_FULL)}
 
 
 def needs_ranges(target: Target, quantization: Quantization) -> bool:
@@ -109,7 +111,8 @@ class ConvertRequest:
             raise RequestError(f"{self.samples} samples with seed {self.seed} given; at least 1 and 0 are needed")
         if self.calibration and not needs_ranges(self.target, self.quantization):
             raise RequestError(
-                "--calibration serves integer activations (tflite: int8; coreml: int8-full); "
+                "--calibration serves integer activations (tflite: int8, int8-full, int16-act; "
+                "coreml: int8-full); "
                 f"with --to {self.target} --quantize {self.quantization} it has no use"
             )
 

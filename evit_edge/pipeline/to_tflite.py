@@ -51,11 +51,22 @@ def write_tflite(
         ranges = None if calibrated is None else calibrated.spans
         content = tflite.quantize(content, tflite.Quantization(request.quantization.value), ranges)
         artefact.write_bytes(tflite.pack_metadata(content, _metadata(checkpoint, request)))
-    partitions = tflite.partitions(artefact.read_bytes()).partitions
-    if partitions != 1:
-        slower = f"XNNPACK takes the graph in {partitions} partitions instead of 1: it is slower"
-        journal.remark(Stage.QUANTIZE, slower)
-    return Built(calibrated, partitions=partitions)
+    division = tflite.partitions(artefact.read_bytes())
+    if division.partitions != 1:
+        journal.remark(Stage.QUANTIZE, _slower(division))
+    return Built(calibrated, partitions=division.partitions)
+
+
+def _slower(division: tflite.PartitionReport) -> str:
+    """What keeps XNNPACK from taking a graph in one piece."""
+    if not division.partitions:
+        return "XNNPACK takes nothing of the graph: it is slower than float on a CPU with such a delegate"
+    fault = ", ".join(f"{operator.kind} {operator.name}" for operator in division.at_fault[:3])
+    more = f" and {len(division.at_fault) - 3} others" if len(division.at_fault) > 3 else ""
+    return (
+        f"XNNPACK takes the graph in {division.partitions} partitions instead of 1: it is slower; between them "
+        f"stand {fault}{more}"
+    )
 
 
 def _metadata(checkpoint: Checkpoint, request: ConvertRequest) -> tflite.ModelMetadata:

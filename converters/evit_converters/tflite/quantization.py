@@ -18,6 +18,7 @@ from evit_converters.errors import QuantizationError
 from evit_converters.quiet import quiet
 from evit_converters.tflite.delegation import settled
 from evit_converters.tflite.graph import Graph
+from evit_converters.tflite.integers import PIXELS, bytes_at_both_ends, pixels_as_float
 from evit_converters.tflite.lowering import lower
 from evit_converters.tflite.modes import NEED_RANGES, Precision, QuantizableOperator, Quantization
 from evit_converters.tflite.placement import MOVES, float_operators
@@ -41,7 +42,8 @@ def quantize(
             they are computed in instead. What is cheaper to leave in float beside them stays in float too.
 
     Returns:
-        A .tflite with the same input and output types. Equal arguments give equal bytes.
+        A .tflite with the same input and output types, but for ``INT8_FULL``, whose output is uint8 with a scale.
+        Equal arguments give equal bytes.
 
     Raises:
         QuantizationError: Ranges are missing, of another model or impossible; an exempted operator is not there;
@@ -58,9 +60,13 @@ def quantize(
     if ranges is None:
         raise QuantizationError(f"{mode} needs the value ranges of the activations; none were given")
     check_ranges(graph, ranges)
-    if mode is not Quantization.INT8:
-        return _run_quantizer(graph.to_bytes(), recipe(graph, mode), ranges)
-    return _int8(graph, ranges, exempt or {})
+    match mode:
+        case Quantization.INT8:
+            return _int8(graph, ranges, exempt or {})
+        case Quantization.INT8_FULL:
+            return _int8_full(graph, ranges)
+        case _:
+            return _run_quantizer(graph.to_bytes(), recipe(graph, mode), ranges)
 
 
 def _int8(graph: Graph, ranges: Mapping[str, tuple[float, float]], exempt: Mapping[str, Precision]) -> bytes:
@@ -73,6 +79,13 @@ def _int8(graph: Graph, ranges: Mapping[str, tuple[float, float]], exempt: Mappi
         return drop_clamped_relu(_run_quantizer(content, int8_recipe(graph, barred, wide), fitting))
 
     return settled(graph, build, frozenset(exempted))
+
+
+def _int8_full(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> bytes:
+    """Integers everywhere, uint8 in and out."""
+    pixels = dict.fromkeys(pixels_as_float(graph), PIXELS)
+    told = recipe(graph, Quantization.INT8_FULL)
+    return bytes_at_both_ends(_run_quantizer(graph.to_bytes(), told, {**ranges, **pixels}))
 
 
 def _places(graph: Graph, exempt: Mapping[str, Precision]) -> dict[int, Precision]:

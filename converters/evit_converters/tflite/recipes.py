@@ -34,7 +34,11 @@ def recipe(graph: Graph, mode: Quantization) -> Any:
         return _fp16(graph)
     if mode in (Quantization.INT8_DYNAMIC, Quantization.INT8_WEIGHTS):
         return _stored(mode)
-    return _static(graph, (), (), activation_bits=16 if mode is Quantization.INT16_ACT else 8)
+    if mode is Quantization.INT16_ACT:
+        return _static(graph, (), (), activation_bits=16)
+    manager = recipe_manager.RecipeManager()
+    manager.add_static_config(".*", _EVERY, activation_num_bits=8, weight_num_bits=8)
+    return manager.get_quantization_recipe()
 
 
 def int8_recipe(graph: Graph, barred: Collection[int], wide: Collection[int] = ()) -> Any:
@@ -72,12 +76,16 @@ def _scopes(graph: Graph, places: Iterable[int]) -> str:
 
 
 def _stored(mode: Quantization) -> Any:
-    """int8 weights; activations are quantized at run time, or weights widened."""
+    """int8 weights; activations are quantized at run time, or weights widened at loading.
+
+    XNNPACK has no depthwise convolution that quantizes at run time; its weights are widened in both modes.
+    """
     manager = recipe_manager.RecipeManager()
-    if mode is Quantization.INT8_DYNAMIC:
-        manager.add_dynamic_config(".*", _EVERY, num_bits=8)
-    else:
-        manager.add_weight_only_config(".*", _EVERY, num_bits=8)
+    for kind in sorted(WEIGHTED_INT8):
+        if mode is Quantization.INT8_DYNAMIC and kind != "DEPTHWISE_CONV_2D":
+            manager.add_dynamic_config(".*", qtyping.TFLOperationName(kind), num_bits=8)
+        else:
+            manager.add_weight_only_config(".*", qtyping.TFLOperationName(kind), num_bits=8)
     return manager.get_quantization_recipe()
 
 
