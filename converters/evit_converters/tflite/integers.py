@@ -1,6 +1,6 @@
 """Models without a float: what ``INT8_FULL`` does before and after quantizing.
 
-A photo comes in as uint8, as in all other files of this project, and scores come out as uint8; inside everything is
+A photo comes in as uint8, as in all other files of this project, and scores come out as uint8; inside all is
 int8. The change of type at both ends is a QUANTIZE that moves the zero point by 128 and nothing else, so that no
 digit is lost.
 """
