@@ -103,3 +103,19 @@ def test_a_leading_cast_is_not_at_fault(int8_model: bytes) -> None:
     report = tflite.partitions(int8_model)
     assert [operator.kind for operator in report.native] == ["CAST"]
     assert report.at_fault == ()
+
+
+def test_scales_too_far_apart_are_not_joined_in_int8() -> None:
+    """XNNPACK refuses to change a scale by more than a factor of 128; concatenation would need that."""
+    writer = GraphWriter()
+    x = pointwise(writer, writer.input(SHAPE))
+    small = writer.add("TANH", [x], SHAPE)
+    joined = writer.add("CONCATENATION", [x, small], (1, 8, 8, 32), axis=3)
+    kernel = RNG.standard_normal((16, 1, 1, 32))
+    model = writer.model(writer.convolution("CONV_2D", joined, kernel, np.zeros(16), SHAPE))
+    ranges = dict.fromkeys(tflite.activation_names(model), (-400.0, 400.0)) | {f"t{small}": (-0.5, 0.5)}
+    content = tflite.quantize(model, Quantization.INT8, ranges)
+    assert tflite.partitions(content).partitions == 1
+    graph = Graph(content)
+    dtypes = {graph.dtype(int(op.outputs[0])) for op in graph.operators if graph.kind(op) == "CONCATENATION"}
+    assert dtypes == {"FLOAT32"}

@@ -51,12 +51,19 @@ def _division(report: PartitionReport) -> tuple[int, int]:
 
 
 def _refused(model: Graph, report: PartitionReport, places: dict[str, int]) -> frozenset[int]:
-    """Places in the float graph of operators that are integer in the model and that the delegate did not take."""
+    """Places in the float graph of operators that are integer in the model and that the delegate did not take.
+
+    A change from one int8 scale to another that is refused, since the scales lie too far apart, is laid to the
+    operators that read its result: without them it would not be there.
+    """
     tensors = {model.name(tensor): tensor for tensor in range(len(model.tensors))}
+    readers = model.consumers()
     refused = set()
     for native in report.native:
-        if native.kind in CONVERSIONS or native.name not in tensors:
+        tensor = tensors.get(native.name)
+        if tensor is None or model.dtype(tensor) not in {"INT8", "INT16"}:
             continue
-        if model.dtype(tensors[native.name]) in {"INT8", "UINT8", "INT16"}:
-            refused.add(places.get(native.name, places.get(native.name.removesuffix("_quantized"), -1)))
+        guilty = [model.name(int(op.outputs[0])) for op in readers.get(tensor, [])]
+        for name in guilty if native.kind in CONVERSIONS else [native.name]:
+            refused.add(places.get(name, places.get(name.removesuffix("_quantized"), -1)))
     return frozenset(refused - {-1})
