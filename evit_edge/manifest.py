@@ -123,6 +123,7 @@ class Manifest:
         preprocessing: How a photo becomes its input.
         versions: Distribution to version, of everything that took part.
         aliases: Folder names that mean a label.
+        tuned: Kinds of operator that stay in float because that was faster on the machine that converted.
         parity: Measured figures, such as ``sqnr_db``, by name.
     """
 
@@ -136,6 +137,7 @@ class Manifest:
     preprocessing: Preprocessing
     versions: dict[str, str]
     aliases: dict[str, str] = field(default_factory=dict)
+    tuned: tuple[str, ...] = ()
     parity: dict[str, float] = field(default_factory=dict)
 
 

@@ -51,6 +51,10 @@ def convert(
         str | None,
         typer.Option("--deployment-target", help="coreml: iOS15 to iOS18; by default the oldest that fits."),
     ] = None,
+    tune: Annotated[
+        str,
+        typer.Option("--tune", help="int8 on tflite: portable, or host (by time on this machine; a minute more)."),
+    ] = "portable",
     calibration: Annotated[
         list[Path] | None,
         typer.Option(
@@ -70,13 +74,14 @@ def convert(
     """Convert a checkpoint to a file for phones and prove that it answers like the original."""
     from evit_converters.coreml import DeploymentTarget
     from evit_edge.manifest import Quantization
-    from evit_edge.pipeline import ConvertRequest, Target, needs_ranges
+    from evit_edge.pipeline import ConvertRequest, Target, Tuning, needs_ranges
     from evit_edge.pipeline import convert as convert_model
     from evit_edge.tensors import OutputKind
     from evit_edge.zoo import EVERYDAY
 
     targets = [choice(Target, name, "--to") for name in to.split(",")]
     quantization = choice(Quantization, quantize, "--quantize")
+    tuning = choice(Tuning, tune, "--tune")
     oldest = (
         None if deployment_target is None else choice(DeploymentTarget, deployment_target, "--deployment-target")
     )
@@ -90,6 +95,7 @@ def convert(
             image_size=image_size,
             target=target,
             quantization=quantization,
+            tuning=Tuning.PORTABLE if several and target is not Target.TFLITE else tuning,
             deployment_target=None if several and target is not Target.COREML else oldest,
             calibration=() if several and not needs_ranges(target, quantization) else tuple(calibration or ()),
             samples=samples,

@@ -25,6 +25,16 @@ class Target(StrEnum):
     ONNX = "onnx"
 
 
+class Tuning(StrEnum):
+    """For which machine int8 is placed.
+
+    ``PORTABLE``: by what holds on any. ``HOST``: what this machine computes faster in float stays in float.
+    """
+
+    PORTABLE = "portable"
+    HOST = "host"
+
+
 SUFFIXES = {Target.TFLITE: ".tflite", Target.COREML: ".mlpackage"}
 """Of the files that this version writes."""
 
@@ -66,6 +76,7 @@ class ConvertRequest:
         quantization: What weights and activations are stored as.
         deployment_target: Core ML: the oldest system that shall open the file, such as ``iOS16``; by default the
             oldest that the quantization allows.
+        tuning: For which machine int8 operators are chosen.
         calibration: Where activations become integers: folders of photos, or one calibration cache; a shipped
             model has its own for TFLite.
         samples: Photos to calibrate with at most.
@@ -85,6 +96,7 @@ class ConvertRequest:
     target: Target = Target.TFLITE
     quantization: Quantization = Quantization.NONE
     deployment_target: DeploymentTarget | None = None
+    tuning: Tuning = Tuning.PORTABLE
     calibration: tuple[Path, ...] = ()
     samples: int = 256
     seed: int = 0
@@ -107,6 +119,8 @@ class ConvertRequest:
             raise RequestError(f"--deployment-target serves coreml; with --to {self.target} it has no use")
         if self.deployment_target is not None:
             _check_target(self.quantization, self.deployment_target)
+        if self.tuning is Tuning.HOST and (self.target, self.quantization) != (Target.TFLITE, Quantization.INT8):
+            raise RequestError("--tune host serves --to tflite --quantize int8; with others it has no use")
         if self.samples < 1 or self.seed < 0:
             raise RequestError(f"{self.samples} samples with seed {self.seed} given; at least 1 and 0 are needed")
         if self.calibration and not needs_ranges(self.target, self.quantization):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evit_converters.tflite.pack import pack_metadata
     from evit_converters.tflite.partitioning import PartitionReport, partitions
     from evit_converters.tflite.quantization import activation_names, quantizable_operators, quantize
+    from evit_converters.tflite.tuning import faster_in_float
 
 __all__ = [
     "ImageClassifier",
@@ -31,6 +32,7 @@ __all__ = [
     "activation_names",
     "activation_runner",
     "export",
+    "faster_in_float",
     "pack_metadata",
     "partitions",
     "quantizable_operators",
@@ -49,6 +51,7 @@ _HOMES = {
     "activation_names": "quantization",
     "activation_runner": "activations",
     "export": "exporter",
+    "faster_in_float": "tuning",
     "pack_metadata": "pack",
     "partitions": "partitioning",
     "quantizable_operators": "quantization",

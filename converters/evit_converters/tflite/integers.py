@@ -36,6 +36,8 @@ def pixels_as_float(graph: Graph) -> list[str]:
         pixels = int(casts[0].outputs[0])
         main.operators = [operator for operator in graph.operators if operator is not casts[0]]
         main.inputs = [pixels if place == number else tensor for place, tensor in enumerate(graph.inputs)]
+        graph.tensors[pixels].name = graph.name(entrance).encode()
+        graph.tensors[entrance].name = f"{graph.name(entrance)}_bytes".encode()
         _redirect(graph, entrance, pixels)
         names.append(graph.name(pixels))
     return names
