@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evit_edge.errors import require_installed
-from evit_edge.pipeline.request import ConvertRequest, ConvertResult, Progress, Stage, Target, needs_ranges
+from evit_edge.pipeline.request import ConvertRequest, ConvertResult, Progress, Stage, Target, Tuning, needs_ranges
 
-__all__ = ["ConvertRequest", "ConvertResult", "Progress", "Stage", "Target", "convert", "needs_ranges"]
+__all__ = ["ConvertRequest", "ConvertResult", "Progress", "Stage", "Target", "Tuning", "convert", "needs_ranges"]
 
 
 _MODULES = {

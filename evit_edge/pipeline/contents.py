@@ -40,11 +40,13 @@ class Built:
         calibrated: With which ranges; None where none were needed.
         partitions: Pieces that XNNPACK runs a .tflite in.
         deployment_target: The oldest system that opens a .mlpackage.
+        tuned: Kinds of operator that stay in float because that was faster here.
     """
 
     calibrated: Calibrated | None = None
     partitions: int | None = None
     deployment_target: str | None = None
+    tuned: tuple[str, ...] = ()
 
 
 def carried_description(checkpoint: Checkpoint, request: ConvertRequest) -> str:
@@ -94,6 +96,7 @@ def describe(request: ConvertRequest, checkpoint: Checkpoint, artefact: Path, bu
         preprocessing=checkpoint.preprocessing,
         versions={name: _version(name) for name in (*_RECORDED[request.target], *_RECORDED_ALWAYS)},
         aliases=checkpoint.aliases,
+        tuned=built.tuned,
     )
 
 

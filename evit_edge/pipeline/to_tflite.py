@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from evit_edge.models.deploy import deploy
 from evit_edge.pipeline.contents import Built, carried_description, description
 from evit_edge.pipeline.journal import Journal
 from evit_edge.pipeline.ranges import FloatGraph, calibrate
-from evit_edge.pipeline.request import ConvertRequest, Stage
+from evit_edge.pipeline.request import ConvertRequest, Stage, Tuning
 from evit_edge.runtime.tflite_file import DESCRIPTION_NAME
 
 
@@ -49,13 +50,35 @@ def write_tflite(
             calibrated = calibrate(source, request.seed, checkpoint, graph, journal.tell)
     with journal.stage(Stage.QUANTIZE):
         ranges = None if calibrated is None else calibrated.spans
-        content = tflite.quantize(content, tflite.Quantization(request.quantization.value), ranges)
+        exempt, tuned = _tuned(content, ranges) if request.tuning is Tuning.HOST and ranges else ({}, ())
+        mode = tflite.Quantization(request.quantization.value)
+        content = tflite.quantize(content, mode, ranges, exempt=exempt)
         artefact.write_bytes(tflite.pack_metadata(content, _metadata(checkpoint, request)))
-    partitions = tflite.partitions(artefact.read_bytes()).partitions
-    if partitions != 1:
-        slower = f"XNNPACK takes the graph in {partitions} partitions instead of 1: it is slower"
-        journal.remark(Stage.QUANTIZE, slower)
-    return Built(calibrated, partitions=partitions)
+    division = tflite.partitions(artefact.read_bytes())
+    if division.partitions != 1:
+        journal.remark(Stage.QUANTIZE, _slower(division))
+    return Built(calibrated, partitions=division.partitions, tuned=tuned)
+
+
+def _tuned(
+    content: bytes, ranges: Mapping[str, tuple[float, float]]
+) -> tuple[dict[str, tflite.Precision], tuple[str, ...]]:
+    """Operators that this machine computes faster in float, and their kinds."""
+    exempt = tflite.faster_in_float(content, ranges)
+    kinds = {operator.kind for operator in tflite.quantizable_operators(content) if operator.name in exempt}
+    return exempt, tuple(sorted(kinds))
+
+
+def _slower(division: tflite.PartitionReport) -> str:
+    """What keeps XNNPACK from taking a graph in one piece."""
+    if not division.partitions:
+        return "XNNPACK takes nothing of the graph: it is slower than float on a CPU with such a delegate"
+    fault = ", ".join(f"{operator.kind} {operator.name}" for operator in division.at_fault[:3])
+    more = f" and {len(division.at_fault) - 3} others" if len(division.at_fault) > 3 else ""
+    return (
+        f"XNNPACK takes the graph in {division.partitions} partitions instead of 1: it is slower; between them "
+        f"stand {fault}{more}"
+    )
 
 
 def _metadata(checkpoint: Checkpoint, request: ConvertRequest) -> tflite.ModelMetadata:

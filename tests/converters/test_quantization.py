@@ -9,7 +9,7 @@ import pytest
 
 from evit_converters import tflite
 from evit_converters.errors import ModelFileError, QuantizationError
-from evit_converters.tflite import Quantization
+from evit_converters.tflite import Precision, Quantization
 from evit_converters.tflite.graph import Graph
 from evit_converters.tflite.placement import float_operators
 
@@ -163,3 +163,51 @@ def test_runner_shows_the_models_answer(float_model: bytes, thumbnails: list[np.
     np.testing.assert_allclose(first["output_0"], answer(float_model, thumbnails[0]), rtol=1e-4, atol=1e-6)
     assert not np.array_equal(first["output_0"], second["output_0"])
     assert {v.dtype for v in first.values()} == {np.dtype(np.float32)}
+
+
+def types_of(model: bytes, name: str) -> set[str]:
+    """Types of the tensors whose name begins with ``name``."""
+    graph = Graph(model)
+    return {graph.dtype(t) for t in range(len(graph.tensors)) if graph.name(t).startswith(name)}
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [(Precision.FLOAT, "FLOAT32"), (Precision.INT16, "INT16")])
+def test_exempted_operators_leave_int8(
+    precision: Precision, dtype: str, float_model: bytes, ranges: Ranges, int8_model: bytes
+) -> None:
+    conv = next(op for op in tflite.quantizable_operators(float_model) if op.kind == "CONV_2D")
+    model = tflite.quantize(float_model, Quantization.INT8, ranges, exempt={conv.name: precision})
+    assert "INT8" in types_of(int8_model, conv.name)
+    assert dtype in types_of(model, conv.name)
+    assert types_of(int8_model, conv.name) != types_of(model, conv.name)
+
+
+def test_a_model_with_everything_exempted_is_float(
+    float_model: bytes, ranges: Ranges, thumbnails: list[np.ndarray], answer: Answer
+) -> None:
+    every = {operator.name: Precision.FLOAT for operator in tflite.quantizable_operators(float_model)}
+    model = tflite.quantize(float_model, Quantization.INT8, ranges, exempt=every)
+    np.testing.assert_allclose(answer(model, thumbnails[0]), answer(float_model, thumbnails[0]), rtol=1e-5)
+
+
+def test_quantizable_operators_are_named_by_their_results(float_model: bytes, ranges: Ranges) -> None:
+    operators = tflite.quantizable_operators(float_model)
+    assert {operator.name for operator in operators} <= set(ranges)
+    assert [operator.place for operator in operators] == sorted(operator.place for operator in operators)
+    assert {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"} <= {operator.kind for operator in operators}
+    assert not {"SOFTMAX", "RESHAPE", "PAD"} & {operator.kind for operator in operators}
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "message"),
+    [
+        (Quantization.INT8, "conv_9999", "'conv_9999' is to be exempted, but no operator"),
+        (Quantization.FP16, "conv_2d_4", "exemptions are for int8"),
+    ],
+    ids=["unknown", "mode"],
+)
+def test_impossible_exemptions_are_refused(
+    mode: Quantization, name: str, message: str, float_model: bytes, ranges: Ranges
+) -> None:
+    with pytest.raises(QuantizationError, match=message):
+        tflite.quantize(float_model, mode, ranges, exempt={name: Precision.FLOAT})

@@ -15,22 +15,27 @@ if TYPE_CHECKING:
     from evit_converters.tflite.classifier import ImageClassifier
     from evit_converters.tflite.exporter import export
     from evit_converters.tflite.metadata import ModelMetadata, Normalization, read_metadata
-    from evit_converters.tflite.modes import Quantization
+    from evit_converters.tflite.modes import Precision, QuantizableOperator, Quantization
     from evit_converters.tflite.pack import pack_metadata
     from evit_converters.tflite.partitioning import PartitionReport, partitions
-    from evit_converters.tflite.quantization import activation_names, quantize
+    from evit_converters.tflite.quantization import activation_names, quantizable_operators, quantize
+    from evit_converters.tflite.tuning import faster_in_float
 
 __all__ = [
     "ImageClassifier",
     "ModelMetadata",
     "Normalization",
     "PartitionReport",
+    "Precision",
+    "QuantizableOperator",
     "Quantization",
     "activation_names",
     "activation_runner",
     "export",
+    "faster_in_float",
     "pack_metadata",
     "partitions",
+    "quantizable_operators",
     "quantize",
     "read_metadata",
 ]
@@ -40,12 +45,16 @@ _HOMES = {
     "ModelMetadata": "metadata",
     "Normalization": "metadata",
     "PartitionReport": "partitioning",
+    "Precision": "modes",
+    "QuantizableOperator": "modes",
     "Quantization": "modes",
     "activation_names": "quantization",
     "activation_runner": "activations",
     "export": "exporter",
+    "faster_in_float": "tuning",
     "pack_metadata": "pack",
     "partitions": "partitioning",
+    "quantizable_operators": "quantization",
     "quantize": "quantization",
     "read_metadata": "metadata",
 }

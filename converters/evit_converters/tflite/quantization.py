@@ -1,57 +1,121 @@
-"""Float models to fp16 weights or to static int8, by way of ai-edge-quantizer.
+"""Float models to narrower ones, by way of ai-edge-quantizer.
 
 int8: weights symmetric with a scale for each output channel, activations asymmetric with a scale for each
-tensor. Which operators take part is decided in :mod:`evit_converters.tflite.placement`; the ranges of
-activations come from outside.
+tensor. Which operators take part is decided in :mod:`evit_converters.tflite.placement`, what the quantizer is told
+in :mod:`evit_converters.tflite.recipes`; the ranges of activations come from outside.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ai_edge_quantizer import qtyping, quantizer, recipe_manager
-from ai_edge_quantizer.algorithm_manager import AlgorithmName
+from ai_edge_quantizer import quantizer
 
 from evit_converters.errors import QuantizationError
 from evit_converters.quiet import quiet
+from evit_converters.tflite.delegation import settled
 from evit_converters.tflite.graph import Graph
-from evit_converters.tflite.modes import Quantization
-from evit_converters.tflite.placement import WEIGHTED_INT8, float_operators
-
-LARGEST_FLOAT16 = 65504.0
+from evit_converters.tflite.integers import PIXELS, bytes_at_both_ends, pixels_as_float
+from evit_converters.tflite.lowering import lower
+from evit_converters.tflite.modes import NEED_RANGES, Precision, QuantizableOperator, Quantization
+from evit_converters.tflite.placement import MOVES, float_operators
+from evit_converters.tflite.recipes import int8_recipe, recipe
 
 
 def quantize(
-    model_bytes: bytes, mode: Quantization, ranges: Mapping[str, tuple[float, float]] | None = None
+    model_bytes: bytes,
+    mode: Quantization,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    exempt: Mapping[str, Precision] | None = None,
 ) -> bytes:
     """Quantize a float model.
 
     Args:
         model_bytes: A float model as :func:`~evit_converters.tflite.export` makes it.
         mode: ``NONE`` returns the model as it is.
-        ranges: For ``INT8``: minimum and maximum of every float activation, by tensor name.
+        ranges: For modes with integer activations: minimum and maximum of every float activation, by tensor name.
+        exempt: For ``INT8``: operators that shall not be int8, by the name of their first output tensor, and what
+            they are computed in instead. What is cheaper to leave in float beside them stays in float too.
 
     Returns:
-        A .tflite with the same input and output types. Equal arguments give equal bytes.
+        A .tflite with the same input and output types, but for ``INT8_FULL``, whose output is uint8 with a scale.
+        Equal arguments give equal bytes.
 
     Raises:
-        QuantizationError: Ranges are missing, of another model or impossible; weights do not fit float16; or
-            ai-edge-quantizer cannot quantize the model.
+        QuantizationError: Ranges are missing, of another model or impossible; an exempted operator is not there;
+            weights do not fit float16; or ai-edge-quantizer cannot quantize the model.
         ModelFileError: The bytes are no float TFLite model.
     """
+    if mode is not Quantization.INT8 and exempt:
+        raise QuantizationError(f"exemptions are for int8; with {mode} they have no use")
     if mode is Quantization.NONE:
         return model_bytes
     graph = Graph(model_bytes)
-    if mode is Quantization.FP16:
-        return _run_quantizer(model_bytes, _fp16_recipe(graph), None)
+    if mode not in NEED_RANGES:
+        return _run_quantizer(graph.to_bytes(), recipe(graph, mode), None)
     if ranges is None:
-        raise QuantizationError("int8 needs the value ranges of the activations; none were given")
+        raise QuantizationError(f"{mode} needs the value ranges of the activations; none were given")
     check_ranges(graph, ranges)
-    return drop_clamped_relu(_run_quantizer(model_bytes, _int8_recipe(graph), ranges))
+    match mode:
+        case Quantization.INT8:
+            return _int8(graph, ranges, exempt or {})
+        case Quantization.INT8_FULL:
+            return _int8_full(graph, ranges)
+        case _:
+            return _run_quantizer(graph.to_bytes(), recipe(graph, mode), ranges)
+
+
+def _int8(graph: Graph, ranges: Mapping[str, tuple[float, float]], exempt: Mapping[str, Precision]) -> bytes:
+    """int8 where the delegate takes it; what it refuses is found by asking it."""
+    fitting = lower(graph, ranges)
+    content, exempted = graph.to_bytes(), _places(graph, exempt)
+    wide = frozenset(place for place, precision in exempted.items() if precision is Precision.INT16)
+
+    def build(barred: frozenset[int]) -> bytes:
+        return drop_clamped_relu(_run_quantizer(content, int8_recipe(graph, barred, wide), fitting))
+
+    return settled(graph, build, frozenset(exempted))
+
+
+def _int8_full(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> bytes:
+    """Integers everywhere, uint8 in and out."""
+    pixels = dict.fromkeys(pixels_as_float(graph), PIXELS)
+    told = recipe(graph, Quantization.INT8_FULL)
+    return bytes_at_both_ends(_run_quantizer(graph.to_bytes(), told, {**ranges, **pixels}))
+
+
+def _places(graph: Graph, exempt: Mapping[str, Precision]) -> dict[int, Precision]:
+    """Exemptions by place instead of name."""
+    places = {graph.name(int(operator.outputs[0])): place for place, operator in enumerate(graph.operators)}
+    if unknown := [name for name in exempt if name not in places]:
+        raise QuantizationError(
+            f"{unknown[0]!r} is to be exempted, but no operator writes a tensor of that name; names are those of "
+            "quantizable_operators()"
+        )
+    return {places[name]: precision for name, precision in exempt.items()}
+
+
+def quantizable_operators(model_bytes: bytes) -> list[QuantizableOperator]:
+    """The operators that int8 computes in integers, in execution order; what only moves values is left out.
+
+    Args:
+        model_bytes: A float model.
+
+    Raises:
+        ModelFileError: The bytes are no TFLite model with one subgraph.
+    """
+    graph = Graph(model_bytes)
+    lower(graph, dict.fromkeys(_float_activations(graph), (0.0, 0.0)))
+    stay = set(float_operators(graph))
+    return [
+        QuantizableOperator(graph.name(int(operator.outputs[0])), graph.kind(operator), place)
+        for place, operator in enumerate(graph.operators)
+        if place not in stay and graph.kind(operator) not in MOVES
+    ]
 
 
 def activation_names(model_bytes: bytes) -> list[str]:
@@ -114,46 +178,6 @@ def _clamps_at_zero(graph: Graph, operator: Any) -> bool:
 
 def _float_activations(graph: Graph) -> list[str]:
     return [graph.name(tensor) for tensor in graph.activations() if graph.dtype(tensor) == "FLOAT32"]
-
-
-def _int8_recipe(graph: Graph) -> Any:
-    """Everything static int8 but the operators that stay in float and the model's own input and output."""
-    manager = recipe_manager.RecipeManager()
-    every = qtyping.TFLOperationName.ALL_SUPPORTED
-    manager.add_static_config(".*", every, activation_num_bits=8, weight_num_bits=8)
-    scopes = [_scope(graph, graph.operators[place]) for place in float_operators(graph)]
-    manager.add_quantization_config(f"^({'|'.join(scopes)})$", every, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    for boundary in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
-        manager.add_quantization_config("^.*", boundary, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    return manager.get_quantization_recipe()
-
-
-def _scope(graph: Graph, operator: Any) -> str:
-    """What ai-edge-quantizer matches an operator by: its outputs' names, each with a semicolon."""
-    return "".join(re.escape(graph.name(int(tensor))) + ";" for tensor in operator.outputs)
-
-
-def _fp16_recipe(graph: Graph) -> Any:
-    """Weights of convolutions and linear layers as float16; arithmetic stays float32."""
-    for operator in graph.operators:
-        if graph.kind(operator) in WEIGHTED_INT8 and graph.is_constant(int(operator.inputs[1])):
-            largest = float(np.abs(graph.constant(int(operator.inputs[1]))).max())
-            if largest > LARGEST_FLOAT16:
-                raise QuantizationError(
-                    f"a weight of {graph.name(int(operator.outputs[0]))!r} is {largest:g}; float16 ends at "
-                    f"{LARGEST_FLOAT16:g}: use int8 or no quantization"
-                )
-    manager = recipe_manager.RecipeManager()
-    half = qtyping.OpQuantizationConfig(
-        weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
-        compute_precision=qtyping.ComputePrecision.FLOAT,
-        explicit_dequantize=True,
-    )
-    for kind in sorted(WEIGHTED_INT8):
-        manager.add_quantization_config(
-            ".*", qtyping.TFLOperationName(kind), half, algorithm_key=AlgorithmName.FLOAT_CASTING
-        )
-    return manager.get_quantization_recipe()
 
 
 def _run_quantizer(model_bytes: bytes, recipe: Any, ranges: Mapping[str, tuple[float, float]] | None) -> bytes:
