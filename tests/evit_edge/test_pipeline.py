@@ -243,11 +243,6 @@ def test_int8_without_photos_says_what_it_needs(tmp_path: Path, m0_checkpoint: P
     assert not (tmp_path / "o").exists()
 
 
-def test_what_is_not_there_yet_says_so() -> None:
-    with pytest.raises(RequestError, match="not available in this version"):
-        ConvertRequest(output=Path(), target=Target.ONNX)
-
-
 def test_tuning_is_for_int8_on_tflite() -> None:
     for wrong in (
         {"quantization": Quantization.FP16},
