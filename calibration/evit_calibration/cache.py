@@ -124,6 +124,8 @@ class CalibrationCache:
             "percentile": self.rule.percentile,
             "bins": self.rule.bins,
         }
+        if self.rule.estimator is Estimator.MOVING_AVERAGE:
+            head["momentum"] = self.rule.momentum
         lines = [f"{json.dumps(key)}:{json.dumps(value)}" for key, value in head.items()]
         ranges = (
             f"{json.dumps(name)}:{json.dumps([span.minimum, span.maximum], separators=(',', ':'))}"
@@ -141,10 +143,11 @@ class CalibrationCache:
         fields = _object(text)
         if fields.get("schema") != SCHEMA:
             raise CacheError(f"schema {fields.get('schema')!r} found, {SCHEMA!r} is understood")
+        momentum = _number(fields.pop("momentum", RangeRule.momentum))
         if fields.keys() != _FIELDS:
             raise CacheError(f"fields missing or unknown: {', '.join(sorted(fields.keys() ^ _FIELDS))}")
         ranges = _typed(fields, "ranges", dict)
-        rule = RangeRule(_estimator(fields), _number(fields["percentile"]), _typed(fields, "bins", int))
+        rule = RangeRule(_estimator(fields), _number(fields["percentile"]), _typed(fields, "bins", int), momentum)
         return cls(
             model_sha256=_typed(fields, "model_sha256", str),
             photos_sha256=_typed(fields, "photos_sha256", str),
