@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evit_edge.errors import require_installed
-from evit_edge.pipeline.request import ConvertRequest, ConvertResult, Progress, Stage, Target, needs_ranges
+from evit_edge.pipeline.request import Budget, ConvertRequest, ConvertResult, Progress, Stage, Target, needs_ranges
 
-__all__ = ["ConvertRequest", "ConvertResult", "Progress", "Stage", "Target", "convert", "needs_ranges"]
+__all__ = ["Budget", "ConvertRequest", "ConvertResult", "Progress", "Stage", "Target", "convert", "needs_ranges"]
 
 
 _MODULES = {Target.TFLITE: ("litert_torch", "ai_edge_quantizer"), Target.COREML: ("coremltools",)}
@@ -30,6 +30,7 @@ def convert(request: ConvertRequest, tell: Callable[[Progress], None] = lambda _
         DataError: The photos or labels cannot be used.
         RequestError: The request does not fit the model.
         ConversionError: The model could not be exported or quantized.
+        BudgetError: No file that was tried keeps ``request.budget``; carries what was found.
         VerificationError: The file does not answer like the model.
         OutputError: The results cannot be written, or are there already.
     """

@@ -76,7 +76,7 @@ def test_int8_writes_the_artefact_and_its_evidence(int8: ConvertResult, m0_check
     assert manifest.calibration.samples == 5
     assert manifest.parity["golden_sqnr_db"] > 12
     assert manifest.source.sha256 == load_checkpoint(m0_checkpoint).sha256
-    assert set(int8.stage_s) == set(Stage)
+    assert set(int8.stage_s) == set(Stage) - {Stage.SEARCH}
 
 
 def test_the_artefact_keeps_its_contract(int8: ConvertResult) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evit_converters.tflite.activations import activation_runner
+    from evit_converters.tflite.alone import Alone
     from evit_converters.tflite.classifier import ImageClassifier
     from evit_converters.tflite.exporter import export
     from evit_converters.tflite.metadata import ModelMetadata, Normalization, read_metadata
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from evit_converters.tflite.pack import pack_metadata
     from evit_converters.tflite.partitioning import PartitionReport, partitions
     from evit_converters.tflite.quantization import activation_names, quantizable_operators, quantize
+    from evit_converters.tflite.scores import score_operators
 
 __all__ = [
+    "Alone",
     "ImageClassifier",
     "ModelMetadata",
     "Normalization",
@@ -36,9 +39,11 @@ __all__ = [
     "quantizable_operators",
     "quantize",
     "read_metadata",
+    "score_operators",
 ]
 
 _HOMES = {
+    "Alone": "alone",
     "ImageClassifier": "classifier",
     "ModelMetadata": "metadata",
     "Normalization": "metadata",
@@ -54,6 +59,7 @@ _HOMES = {
     "quantizable_operators": "quantization",
     "quantize": "quantization",
     "read_metadata": "metadata",
+    "score_operators": "scores",
 }
 
 
