@@ -56,8 +56,8 @@ def search(
     """Find the fewest exemptions.
 
     Without exemptions first: if that keeps the promise, it is the answer. Then the most harmful one, two, four
-    and so on are exempted until the promise is kept, the smallest such number is found by halving, and last each
-    of these exemptions is taken back where the promise is kept without it, the least harmful first.
+    and so on are exempted until the promise is kept, the smallest such number is found by halving, and last
+    exemptions are taken back where the promise is kept without them, the least harmful first.
 
     Args:
         ranked: Operators that may be exempted, most harmful first.
@@ -116,12 +116,19 @@ def _smallest(ranked: Sequence[str], tried: Callable[[tuple[str, ...]], Trial | 
 
 
 def _take_back(found: Trial, tried: Callable[[tuple[str, ...]], Trial | None]) -> None:
-    """Try each exemption's removal once, the least harmful operator's first."""
-    current = found.exempt
-    for name in reversed(found.exempt):
-        fewer = tuple(other for other in current if other != name)
-        trial = tried(fewer)
-        if trial is None:
-            return
-        if trial.kept:
-            current = fewer
+    """Try removals, the least harmful operators' first: of halves, quarters, and at last of each alone."""
+    current, size = found.exempt, len(found.exempt) // 2
+    while size:
+        for group in _groups(current, size):
+            fewer = tuple(name for name in current if name not in group)
+            trial = tried(fewer)
+            if trial is None:
+                return
+            if trial.kept:
+                current = fewer
+        size //= 2
+
+
+def _groups(names: tuple[str, ...], size: int) -> list[tuple[str, ...]]:
+    """Neighbours, the last ones first."""
+    return [names[max(0, end - size) : end] for end in range(len(names), 0, -size)]

@@ -20,7 +20,7 @@ from evit_edge.pipeline.budget import BudgetReport
 from evit_edge.runtime.torch_checkpoint import TorchRunner
 from evit_edge.verification import GateStatus, VerifyRequest, verify
 
-CROPS = 12
+CROPS = 8
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def _crops(photos: dict[str, np.ndarray], folder: Path, *, seed: int, count: int
 
 
 @pytest.fixture(scope="module")
-def hard(m0_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hard(m0_checkpoint: Path, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The random M0 with a channel after two convolutions of its stem blown up, and divided out again."""
     checkpoint = load_checkpoint(m0_checkpoint)
     with torch.no_grad():
@@ -66,10 +66,19 @@ def hard(m0_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             before.bn.weight[3] *= factor
             before.bn.bias[3] *= factor
             after.conv.weight[:, 3] /= factor
+    _even_out(checkpoint, calibration)
     path = tmp_path_factory.mktemp("hard") / "hard.safetensors"
     rule = checkpoint.preprocessing
     save_checkpoint(path, checkpoint.model, name="hard", labels=checkpoint.labels, preprocessing=rule)
     return path
+
+
+def _even_out(checkpoint: Checkpoint, folder: Path) -> None:
+    """Move the classifier's bias so that the photos get all sorts of answers."""
+    runner = TorchRunner(checkpoint, folder)
+    squares = [checkpoint.preprocessing.apply(np.asarray(Image.open(path))) for path in sorted(folder.iterdir())]
+    with torch.no_grad():
+        checkpoint.model.head.linear.bias -= torch.from_numpy(runner.run(np.stack(squares)).mean(axis=0))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +89,7 @@ def request_(hard: Path, calibration: Path, validation: Path) -> ConvertRequest:
         weights=str(hard),
         quantization=Quantization.INT8,
         calibration=(calibration,),
-        budget=Budget(0.0, (validation,)),
+        budget=Budget(15.0, (validation,)),
     )
 
 
@@ -110,7 +119,7 @@ def test_a_promise_is_kept_with_exemptions_that_are_recorded(request_: ConvertRe
     entry = manifest.budget
     assert entry is not None
     assert entry.kept
-    assert entry.drop <= 0 < entry.drop_without
+    assert entry.drop <= 15 < entry.drop_without
     assert entry.float_top1 == 1
     assert entry.photos == 5 * CROPS
     assert entry.interval[0] <= entry.drop <= entry.interval[1]
@@ -204,3 +213,15 @@ def test_the_program_exits_with_three_and_shows_what_was_found(
     assert "operators at fault" in result.stdout
     assert "no model of" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_same_promise_for_core_ml(request_: ConvertRequest, tmp_path: Path) -> None:
+    """int8 weights alone: the layer that divides the planted channel out again has too coarse a grid for it."""
+    request = replace(request_, output=tmp_path / "out", target=Target.COREML, calibration=())
+    manifest = convert(request).manifest
+    assert manifest.budget is not None
+    assert manifest.budget.kept
+    assert manifest.budget.drop <= manifest.budget.drop_without
+    if manifest.budget.drop_without > 15:
+        assert set(manifest.exempt.values()) == {"float16"}
