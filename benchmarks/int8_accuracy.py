@@ -68,15 +68,16 @@ def measure(name: str, weights: str, data: Path, samples: int) -> list[Row]:
     chosen = sample_photos(training, samples, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         squares, truth = validation(checkpoint, [data / part / "val" for part in SETS[name]], Path(folder))
-        content = export_float(checkpoint, OutputKind.PROBABILITIES)
-        reference = scores_of(content, squares)
+        # Logits: in int8-full the output is int8, and most probabilities are below its step.
+        content = export_float(checkpoint, OutputKind.LOGITS)
+        reference = scores_of(content, squares, OutputKind.LOGITS)
         rows = []
         for estimator, kinds in ((Estimator.MOVING_AVERAGE, ("stock",)), (Estimator.MSE, ("int8", "int8-full"))):
             images = (rule.apply(read_rgb(path)) for path in chosen)
             spans = collect_ranges(tflite.activation_runner(content), images, rule=RangeRule(estimator))
             ranges = {key: (span.minimum, span.maximum) for key, span in spans.items()}
             for kind in kinds:
-                scores = scores_of(quantized(content, kind, ranges), squares)
+                scores = scores_of(quantized(content, kind, ranges), squares, OutputKind.LOGITS)
                 rows.append(row(name, kind, scores, reference, truth))
     return rows
 
@@ -99,7 +100,7 @@ def quantized(content: bytes, kind: str, ranges: Mapping[str, tuple[float, float
     """The artefact; ``stock`` is int8 with the classifier in int8, too."""
     if kind == "int8-full":
         return tflite.quantize(content, Quantization.INT8_FULL, ranges)
-    spared = tflite.score_operators(content) if kind == "int8" else ()
+    spared = tflite.delicate_operators(content) if kind == "int8" else ()
     return tflite.quantize(content, Quantization.INT8, ranges, exempt=dict.fromkeys(spared, Precision.FLOAT))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from evit_calibration.cache import CalibrationCache
+from evit_calibration.sensitivity import OperatorLoss
 from evit_converters import tflite
 from evit_edge import __version__
 from evit_edge.evaluation.dataset import LabelledPhotos
@@ -21,7 +22,7 @@ from evit_edge.pipeline.request import Budget, ConvertRequest, Stage
 from evit_edge.runtime import open_runner
 from evit_edge.runtime.info import Runner
 from evit_edge.runtime.tflite_file import DESCRIPTION_NAME
-from evit_edge.tensors import OutputKind
+from evit_edge.tensors import OutputKind, UInt8Images
 
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -103,10 +104,10 @@ class _Writer:
         self.ranges: Ranges | None = None if calibrated is None else calibrated.spans
 
     def exemptions(self, names: tuple[str, ...]) -> dict[str, tflite.Precision]:
-        """What is not int8 on purpose: the classifier, and what a search found."""
+        """What is not int8 on purpose: the residual stream and the scores, and what a search found."""
         if self.mode is not tflite.Quantization.INT8:
             return {}
-        return dict.fromkeys((*tflite.score_operators(self.content), *names), tflite.Precision.FLOAT)
+        return dict.fromkeys((*tflite.delicate_operators(self.content), *names), tflite.Precision.FLOAT)
 
     def write(self, names: tuple[str, ...]) -> None:
         exempt = self.exemptions(names)
@@ -122,16 +123,18 @@ def _searched(writer: _Writer, budget: Budget, photos: LabelledPhotos, journal: 
     from evit_edge.sensitivity.measuring import tflite_losses
 
     spared = set(writer.exemptions(()))
+
+    def losses(images: UInt8Images) -> tuple[OperatorLoss, ...]:
+        tell, kind = journal.share(Stage.SEARCH), writer.request.output_kind
+        every = tflite_losses(writer.content, writer.ranges or {}, images, tell, kind=kind)
+        return tuple(loss for loss in every if loss.name not in spared)
+
     with validation_on(photos, writer.request, writer.checkpoint, journal.counting(Stage.SEARCH)) as validation:
         return keep_promise(
             budget,
             validation,
             writer.open,
-            lambda images: tuple(
-                loss
-                for loss in tflite_losses(writer.content, writer.ranges or {}, images, journal.share(Stage.SEARCH))
-                if loss.name not in spared
-            ),
+            losses,
             journal.trial,
         )
 

@@ -113,15 +113,17 @@ def tflite_losses(
     images: UInt8Images,
     tell: Callable[[float], None],
     *,
+    kind: OutputKind = OutputKind.PROBABILITIES,
     threads: int = 1,
 ) -> tuple[OperatorLoss, ...]:
     """What each operator that int8 would change costs when it alone is rounded, in execution order.
 
     Args:
-        content: A float .tflite whose output are probabilities or logits.
+        content: A float .tflite.
         ranges: Of its activations.
         images: uint8 (N, S, S, 3).
         tell: Called with the share that is done.
+        kind: What the model's scores are.
         threads: Threads of the engine.
 
     Raises:
@@ -130,21 +132,24 @@ def tflite_losses(
     """
     operators = tflite.quantizable_operators(content)
     single = tflite.Alone(content, ranges)
-    reference = scores_of(content, images, threads)
+    reference = scores_of(content, images, kind, threads=threads)
     return measure_operators(
         [(operator.name, operator.kind) for operator in operators],
-        lambda name: scores_of(single.quantized(name), images, threads),
+        lambda name: scores_of(single.quantized(name), images, kind, threads=threads),
         reference,
         lambda done: tell(done / len(operators)),
     )
 
 
-def scores_of(content: bytes, images: UInt8Images, threads: int = 1) -> Scores:
+def scores_of(
+    content: bytes, images: UInt8Images, kind: OutputKind = OutputKind.PROBABILITIES, *, threads: int = 1
+) -> Scores:
     """A .tflite's scores as logits without each photo's constant, float64 (N, classes).
 
     Args:
-        content: A model of one picture, uint8 in, float probabilities out.
+        content: A model of one picture, uint8 in, float scores out.
         images: uint8 (N, S, S, 3).
+        kind: What its scores are.
         threads: Threads of the engine.
     """
     _, interpreter = open_interpreter(Path("in memory"), threads, content=content)
@@ -155,4 +160,4 @@ def scores_of(content: bytes, images: UInt8Images, threads: int = 1) -> Scores:
         interpreter.set_tensor(entrance, image[None])
         interpreter.invoke()
         scores.append(interpreter.get_tensor(exit_)[0].copy())  # (classes,)
-    return centred_logits(np.stack(scores), OutputKind.PROBABILITIES)
+    return centred_logits(np.stack(scores), kind)

@@ -88,8 +88,30 @@ def test_a_planted_outlier_channel_is_found(
     assert ranking[0].loss.sqnr_db < ranking[1].loss.sqnr_db - 3
 
 
+def test_the_residual_stream_is_found(example: Tensor) -> None:
+    class Stream(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.branch, self.inner = (nn.Conv2d(c, 8, 3, padding=1) for c in (3, 8, 8))
+            self.stream, self.hidden = (nn.Conv2d(8, 8, 3, padding=1, groups=8) for _ in range(2))
+            self.head = nn.Linear(8, 7)
+
+        def forward(self, image: Tensor) -> Tensor:
+            x = self.stem((image.float() - 120).permute(0, 3, 1, 2) / 60)  # (1, 8, 32, 32)
+            x = self.stream(x)
+            x = x + self.branch(torch.relu(self.hidden(torch.relu(self.inner(x)))))
+            return self.head(x.mean((2, 3)))  # (1, 7)
+
+    model = tflite.export(Stream().eval(), example)
+    graph = Graph(model)
+    kinds = {graph.name(int(op.outputs[0])): graph.kind(op) for op in graph.operators}
+    found = [kinds[name] for name in tflite.delicate_operators(model)]
+    assert found == ["DEPTHWISE_CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"]  # not the branch's depthwise
+    assert [kinds[name] for name in tflite.score_operators(model)] == ["MEAN", "FULLY_CONNECTED"]
+
+
 def test_the_classifier_is_found_behind_the_softmax(float_model: bytes) -> None:
     graph = Graph(float_model)
-    (name,) = tflite.score_operators(float_model)
+    (name,) = tflite.score_operators(float_model)  # what is pooled here are scores, not features
     weighted = [op for op in graph.operators if graph.kind(op) in {"CONV_2D", "FULLY_CONNECTED"}]
     assert name == graph.name(int(weighted[-1].outputs[0]))

@@ -267,7 +267,9 @@ def test_palette_of_as_many_values_as_entries_is_exact() -> None:
 
 
 @pytest.mark.parametrize("quantization", [Quantization.INT8, Quantization.INT8_FULL])
-def test_exempted_weights_stay_float16(quantization: Quantization, float16_program: Program, tmp_path: Path) -> None:
+def test_exempted_weights_stay_float16(
+    quantization: Quantization, float16_program: Program, tmp_path: Path
+) -> None:
     program = dataclasses.replace(float16_program, target=lowest_target(quantization))
     ranges = ranges_of(program, tmp_path) if quantization is Quantization.INT8_FULL else None
     first, second = coreml.quantizable_weights(program)

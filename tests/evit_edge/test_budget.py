@@ -89,7 +89,7 @@ def request_(hard: Path, calibration: Path, validation: Path) -> ConvertRequest:
         weights=str(hard),
         quantization=Quantization.INT8,
         calibration=(calibration,),
-        budget=Budget(15.0, (validation,)),
+        budget=Budget(30.0, (validation,)),
     )
 
 
@@ -119,12 +119,14 @@ def test_a_promise_is_kept_with_exemptions_that_are_recorded(request_: ConvertRe
     entry = manifest.budget
     assert entry is not None
     assert entry.kept
-    assert entry.drop <= 15 < entry.drop_without
+    assert entry.drop <= 30 < entry.drop_without
     assert entry.float_top1 == 1
     assert entry.photos == 5 * CROPS
     assert entry.interval[0] <= entry.drop <= entry.interval[1]
     assert set(manifest.exempt.values()) == {"float"}
-    assert 1 < len(manifest.exempt) < 30
+    always = tflite.delicate_operators(next(iter(_floats(request_))))
+    assert set(always) < set(manifest.exempt)
+    assert len(manifest.exempt) < len(always) + 30
     assert entry.trials > 2
     assert [p.remark for p in told if p.stage is Stage.SEARCH and p.remark and "loses" in p.remark]
     report = verify(VerifyRequest(result.artefact))
@@ -144,7 +146,7 @@ def test_a_promise_that_plain_int8_keeps_needs_no_search(request_: ConvertReques
     assert result.manifest.budget is not None
     assert result.manifest.budget.trials == 1
     assert result.manifest.budget.drop == result.manifest.budget.drop_without
-    assert list(result.manifest.exempt) == tflite.score_operators(next(iter(_floats(lenient))))
+    assert list(result.manifest.exempt) == tflite.delicate_operators(next(iter(_floats(lenient))))
 
 
 def _floats(request: ConvertRequest) -> list[bytes]:
@@ -223,5 +225,5 @@ def test_the_same_promise_for_core_ml(request_: ConvertRequest, tmp_path: Path) 
     assert manifest.budget is not None
     assert manifest.budget.kept
     assert manifest.budget.drop <= manifest.budget.drop_without
-    if manifest.budget.drop_without > 15:
+    if manifest.budget.drop_without > 30:
         assert set(manifest.exempt.values()) == {"float16"}

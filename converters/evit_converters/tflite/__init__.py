@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from evit_converters.tflite.activations import activation_runner
     from evit_converters.tflite.alone import Alone
     from evit_converters.tflite.classifier import ImageClassifier
+    from evit_converters.tflite.delicate import delicate_operators, score_operators
     from evit_converters.tflite.exporter import export
     from evit_converters.tflite.metadata import ModelMetadata, Normalization, read_metadata
     from evit_converters.tflite.modes import Precision, QuantizableOperator, Quantization
     from evit_converters.tflite.pack import pack_metadata
     from evit_converters.tflite.partitioning import PartitionReport, partitions
     from evit_converters.tflite.quantization import activation_names, quantizable_operators, quantize
-    from evit_converters.tflite.scores import score_operators
 
 __all__ = [
     "Alone",
@@ -33,6 +33,7 @@ __all__ = [
     "Quantization",
     "activation_names",
     "activation_runner",
+    "delicate_operators",
     "export",
     "pack_metadata",
     "partitions",
@@ -53,13 +54,14 @@ _HOMES = {
     "Quantization": "modes",
     "activation_names": "quantization",
     "activation_runner": "activations",
+    "delicate_operators": "delicate",
     "export": "exporter",
     "pack_metadata": "pack",
     "partitions": "partitioning",
     "quantizable_operators": "quantization",
     "quantize": "quantization",
     "read_metadata": "metadata",
-    "score_operators": "scores",
+    "score_operators": "delicate",
 }
 
 
