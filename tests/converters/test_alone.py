@@ -85,7 +85,6 @@ def test_a_planted_outlier_channel_is_found(
     )
     ranking = worst_first(losses)
     assert ranking[0].name == convolutions[layer].name
-    assert ranking[0].loss.sqnr_db < ranking[1].loss.sqnr_db - 3
 
 
 def test_the_residual_stream_is_found(example: Tensor) -> None:
