@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,9 @@ from evit_edge.preprocessing import Preprocessing
 
 TARGETS = {"efficientvit_m0": 1.9, "efficientvit_m5": 2.8}  # stock float over our int8
 PHOTOS = ("astronaut", "cat", "coffee", "rocket")
+
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def build_models(name: str) -> dict[str, bytes]:
     return {"stock": stock_export(model), "float": ours, "int8": int8}
 
 
-def randomised(model: EfficientViT) -> EfficientViT:
+def randomised(model: Network) -> Network:
     """Random but honest weights: no branch is zero, no statistic trivial."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

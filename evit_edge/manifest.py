@@ -24,6 +24,9 @@ class Quantization(StrEnum):
     FP16 = "fp16"
     INT8 = "int8"
     INT8_FULL = "int8-full"
+    INT8_DYNAMIC = "int8-dynamic"
+    INT8_WEIGHTS = "int8-weights"
+    INT16_ACT = "int16-act"
     PALETTE4 = "palette4"
     PALETTE6 = "palette6"
 
@@ -160,6 +163,7 @@ class Manifest:
         preprocessing: How a photo becomes its input.
         versions: Distribution to version, of everything that took part.
         aliases: Folder names that mean a label.
+        tuned: Kinds of operator that stay in float because that was faster on the machine that converted.
         parity: Measured figures, such as ``sqnr_db``, by name.
         exempt: Operators that were left out of the quantization on purpose, and what they are computed in.
         budget: The accuracy that was promised; None where nothing was.
@@ -175,6 +179,7 @@ class Manifest:
     preprocessing: Preprocessing
     versions: dict[str, str]
     aliases: dict[str, str] = field(default_factory=dict)
+    tuned: tuple[str, ...] = ()
     parity: dict[str, float] = field(default_factory=dict)
     exempt: dict[str, str] = field(default_factory=dict)
     budget: BudgetEntry | None = None

@@ -44,12 +44,21 @@ def convert(
     ] = None,
     to: Annotated[str, typer.Option("--to", help="tflite, coreml, or both: tflite,coreml.")] = "tflite",
     quantize: Annotated[
-        str, typer.Option("--quantize", help="none, fp16 or int8; coreml also int8-full, palette4, palette6.")
+        str,
+        typer.Option(
+            "--quantize",
+            help="none, fp16, int8, int8-full; tflite also int8-dynamic, int8-weights, int16-act; "
+            "coreml also palette4, palette6.",
+        ),
     ] = "none",
     deployment_target: Annotated[
         str | None,
         typer.Option("--deployment-target", help="coreml: iOS15 to iOS18; by default the oldest that fits."),
     ] = None,
+    tune: Annotated[
+        str,
+        typer.Option("--tune", help="int8 on tflite: portable, or host (by time on this machine; a minute more)."),
+    ] = "portable",
     calibration: Annotated[
         list[Path] | None,
         typer.Option(
@@ -86,13 +95,14 @@ def convert(
     from evit_converters.coreml import DeploymentTarget
     from evit_edge.errors import BudgetError
     from evit_edge.manifest import Quantization
-    from evit_edge.pipeline import Budget, ConvertRequest, Target, needs_ranges
+    from evit_edge.pipeline import Budget, ConvertRequest, Target, Tuning, needs_ranges
     from evit_edge.pipeline import convert as convert_model
     from evit_edge.tensors import OutputKind
     from evit_edge.zoo import EVERYDAY
 
     targets = [choice(Target, name, "--to") for name in to.split(",")]
     quantization = choice(Quantization, quantize, "--quantize")
+    tuning = choice(Tuning, tune, "--tune")
     oldest = (
         None if deployment_target is None else choice(DeploymentTarget, deployment_target, "--deployment-target")
     )
@@ -109,6 +119,7 @@ def convert(
             image_size=image_size,
             target=target,
             quantization=quantization,
+            tuning=Tuning.PORTABLE if several and target is not Target.TFLITE else tuning,
             deployment_target=None if several and target is not Target.COREML else oldest,
             calibration=() if several and not needs_ranges(target, quantization) else tuple(calibration or ()),
             samples=samples,

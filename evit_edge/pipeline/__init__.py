@@ -5,9 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evit_edge.errors import require_installed
-from evit_edge.pipeline.request import Budget, ConvertRequest, ConvertResult, Progress, Stage, Target, needs_ranges
+from evit_edge.pipeline.request import (
+    Budget,
+    ConvertRequest,
+    ConvertResult,
+    Progress,
+    Stage,
+    Target,
+    Tuning,
+    needs_ranges,
+)
 
-__all__ = ["Budget", "ConvertRequest", "ConvertResult", "Progress", "Stage", "Target", "convert", "needs_ranges"]
+__all__ = [
+    "Budget",
+    "ConvertRequest",
+    "ConvertResult",
+    "Progress",
+    "Stage",
+    "Target",
+    "Tuning",
+    "convert",
+    "needs_ranges",
+]
 
 
 _MODULES = {Target.TFLITE: ("litert_torch", "ai_edge_quantizer"), Target.COREML: ("coremltools",)}

@@ -41,6 +41,7 @@ class Built:
         deployment_target: The oldest system that opens a .mlpackage.
         exempt: Operators that were left out of the quantization on purpose, and what they are computed in.
         budget: How the promised accuracy is kept; None where nothing was promised.
+        tuned: Kinds of operator that stay in float because that was faster here.
     """
 
     calibrated: Calibrated | None = None
@@ -48,6 +49,7 @@ class Built:
     deployment_target: str | None = None
     exempt: dict[str, str] = field(default_factory=dict)
     budget: BudgetEntry | None = None
+    tuned: tuple[str, ...] = ()
 
 
 def carried_description(checkpoint: Checkpoint, request: ConvertRequest) -> str:
@@ -99,6 +101,7 @@ def describe(request: ConvertRequest, checkpoint: Checkpoint, artefact: Path, bu
         aliases=checkpoint.aliases,
         exempt=built.exempt,
         budget=built.budget,
+        tuned=built.tuned,
     )
 
 

@@ -10,6 +10,7 @@ from evit_calibration.ranges import Estimator
 from evit_converters import coreml
 from evit_converters.coreml import DeploymentTarget, check_target
 from evit_converters.errors import TargetError
+from evit_converters.tflite import modes as tflite_modes
 from evit_edge.errors import RequestError
 from evit_edge.manifest import Manifest, Quantization
 from evit_edge.tensors import OutputKind
@@ -25,14 +26,25 @@ class Target(StrEnum):
     ONNX = "onnx"
 
 
+class Tuning(StrEnum):
+    """For which machine int8 is placed.
+
+    ``PORTABLE``: by what holds on any. ``HOST``: what this machine computes faster in float stays in float.
+    """
+
+    PORTABLE = "portable"
+    HOST = "host"
+
+
 SUFFIXES = {Target.TFLITE: ".tflite", Target.COREML: ".mlpackage"}
 """Of the files that this version writes."""
 
 _QUANTIZATIONS = {
-    Target.TFLITE: (Quantization.NONE, Quantization.FP16, Quantization.INT8),
-    Target.COREML: tuple(Quantization),
+    Target.TFLITE: tuple(Quantization(mode.value) for mode in tflite_modes.Quantization),
+    Target.COREML: tuple(Quantization(mode.value) for mode in coreml.Quantization),
 }
-_NEED_RANGES = {(Target.TFLITE, Quantization.INT8), (Target.COREML, Quantization.INT8_FULL)}
+_NEED_RANGES = {(Target.TFLITE, Quantization(mode.value)) for mode in tflite_modes.NEED_RANGES}
+_NEED_RANGES |= {(Target.COREML, Quantization.INT8_FULL)}
 
 
 def needs_ranges(target: Target, quantization: Quantization) -> bool:
@@ -95,6 +107,7 @@ class ConvertRequest:
         quantization: What weights and activations are stored as.
         deployment_target: Core ML: the oldest system that shall open the file, such as ``iOS16``; by default the
             oldest that the quantization allows.
+        tuning: For which machine int8 operators are chosen.
         calibration: Where activations become integers: folders of photos, or one calibration cache; a shipped
             model has its own for TFLite.
         samples: Photos to calibrate with at most.
@@ -116,6 +129,7 @@ class ConvertRequest:
     target: Target = Target.TFLITE
     quantization: Quantization = Quantization.NONE
     deployment_target: DeploymentTarget | None = None
+    tuning: Tuning = Tuning.PORTABLE
     calibration: tuple[Path, ...] = ()
     samples: int = 256
     seed: int = 0
@@ -140,11 +154,14 @@ class ConvertRequest:
             raise RequestError(f"--deployment-target serves coreml; with --to {self.target} it has no use")
         if self.deployment_target is not None:
             _check_target(self.quantization, self.deployment_target)
+        if self.tuning is Tuning.HOST and (self.target, self.quantization) != (Target.TFLITE, Quantization.INT8):
+            raise RequestError("--tune host serves --to tflite --quantize int8; with others it has no use")
         if self.samples < 1 or self.seed < 0:
             raise RequestError(f"{self.samples} samples with seed {self.seed} given; at least 1 and 0 are needed")
         if self.calibration and not needs_ranges(self.target, self.quantization):
             raise RequestError(
-                "--calibration serves integer activations (tflite: int8; coreml: int8-full); "
+                "--calibration serves integer activations (tflite: int8, int8-full, int16-act; "
+                "coreml: int8-full); "
                 f"with --to {self.target} --quantize {self.quantization} it has no use"
             )
 

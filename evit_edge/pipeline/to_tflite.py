@@ -18,7 +18,7 @@ from evit_edge.pipeline.budget import BudgetReport, keep_promise, validation_on
 from evit_edge.pipeline.contents import Built, carried_description, description
 from evit_edge.pipeline.journal import Journal
 from evit_edge.pipeline.ranges import Calibrated, FloatGraph, calibrate
-from evit_edge.pipeline.request import Budget, ConvertRequest, Stage
+from evit_edge.pipeline.request import Budget, ConvertRequest, Stage, Tuning
 from evit_edge.runtime import open_runner
 from evit_edge.runtime.info import Runner
 from evit_edge.runtime.tflite_file import DESCRIPTION_NAME
@@ -65,13 +65,13 @@ def write_tflite(
     exempt = () if found is None else found.exempt
     with journal.stage(Stage.QUANTIZE):
         writer.write(exempt)
-    partitions = tflite.partitions(artefact.read_bytes()).partitions
-    if partitions != 1:
-        slower = f"XNNPACK takes the graph in {partitions} partitions instead of 1: it is slower"
-        journal.remark(Stage.QUANTIZE, slower)
+    division = tflite.partitions(artefact.read_bytes())
+    if division.partitions != 1:
+        journal.remark(Stage.QUANTIZE, _slower(division))
     return Built(
         calibrated,
-        partitions=partitions,
+        partitions=division.partitions,
+        tuned=writer.tuned_kinds,
         exempt={name: precision.value for name, precision in writer.exemptions(exempt).items()},
         budget=None if found is None else found.entry,
     )
@@ -102,12 +102,18 @@ class _Writer:
         self.request, self.checkpoint, self.content, self.artefact = request, checkpoint, content, artefact
         self.mode = tflite.Quantization(request.quantization.value)
         self.ranges: Ranges | None = None if calibrated is None else calibrated.spans
+        self.tuned: dict[str, tflite.Precision] = {}
+        self.tuned_kinds: tuple[str, ...] = ()
+        if request.tuning is Tuning.HOST and self.ranges is not None:
+            self.tuned, self.tuned_kinds = _tuned(content, self.ranges)
 
     def exemptions(self, names: tuple[str, ...]) -> dict[str, tflite.Precision]:
-        """What is not int8 on purpose: the residual stream and the scores, and what a search found."""
+        """What is not int8 on purpose: stream and scores, what is faster so here, and what a search found."""
         if self.mode is not tflite.Quantization.INT8:
             return {}
-        return dict.fromkeys((*tflite.delicate_operators(self.content), *names), tflite.Precision.FLOAT)
+        return self.tuned | dict.fromkeys(
+            (*tflite.delicate_operators(self.content), *names), tflite.Precision.FLOAT
+        )
 
     def write(self, names: tuple[str, ...]) -> None:
         exempt = self.exemptions(names)
@@ -137,6 +143,27 @@ def _searched(writer: _Writer, budget: Budget, photos: LabelledPhotos, journal: 
             losses,
             journal.trial,
         )
+
+
+def _tuned(
+    content: bytes, ranges: Mapping[str, tuple[float, float]]
+) -> tuple[dict[str, tflite.Precision], tuple[str, ...]]:
+    """Operators that this machine computes faster in float, and their kinds."""
+    exempt = tflite.faster_in_float(content, ranges)
+    kinds = {operator.kind for operator in tflite.quantizable_operators(content) if operator.name in exempt}
+    return exempt, tuple(sorted(kinds))
+
+
+def _slower(division: tflite.PartitionReport) -> str:
+    """What keeps XNNPACK from taking a graph in one piece."""
+    if not division.partitions:
+        return "XNNPACK takes nothing of the graph: it is slower than float on a CPU with such a delegate"
+    fault = ", ".join(f"{operator.kind} {operator.name}" for operator in division.at_fault[:3])
+    more = f" and {len(division.at_fault) - 3} others" if len(division.at_fault) > 3 else ""
+    return (
+        f"XNNPACK takes the graph in {division.partitions} partitions instead of 1: it is slower; between them "
+        f"stand {fault}{more}"
+    )
 
 
 def _metadata(checkpoint: Checkpoint, request: ConvertRequest) -> tflite.ModelMetadata:

@@ -147,17 +147,19 @@ def scores_of(
     """A .tflite's scores as logits without each photo's constant, float64 (N, classes).
 
     Args:
-        content: A model of one picture, uint8 in, float scores out.
+        content: A model of one picture, uint8 in, scores out, dequantized where they are integers.
         images: uint8 (N, S, S, 3).
         kind: What its scores are.
         threads: Threads of the engine.
     """
     _, interpreter = open_interpreter(Path("in memory"), threads, content=content)
     entrance = interpreter.get_input_details()[0]["index"]
-    exit_ = interpreter.get_output_details()[0]["index"]
+    exit_ = interpreter.get_output_details()[0]
+    scale, zero_point = exit_["quantization"]  # 0.0 for a float output
     scores = []
     for image in images:
         interpreter.set_tensor(entrance, image[None])
         interpreter.invoke()
-        scores.append(interpreter.get_tensor(exit_)[0].copy())  # (classes,)
+        answer = interpreter.get_tensor(exit_["index"])[0].astype(np.float32)  # (classes,)
+        scores.append((answer - zero_point) * scale if scale else answer)
     return centred_logits(np.stack(scores), kind)

@@ -74,20 +74,24 @@ class Thresholds:
 
         Float keeps torch's answers but for rounding. Half floats keep 11 bits of each weight. For int8 the least
         agreement is what users are promised; SQNR and cosine are set below what sound calibrations reach on the
-        shipped model and above what clipped ranges give. Palettes lose visibly, and are held to less; a palette of
+        shipped model and above what clipped ranges give; int8 weights alone, and 16-bit or run-time quantized
+        activations, lose less and are held to more. Palettes lose visibly, and are held to less; a palette of
         16 values that loses more than every fifth answer is refused.
         """
-        match quantization:
-            case Quantization.NONE:
-                return cls(max_relative_error=1e-4, min_sqnr_db=None, min_cosine=None, min_agreement=0.995)
-            case Quantization.FP16:
-                return cls(max_relative_error=1e-2, min_sqnr_db=None, min_cosine=None, min_agreement=0.985)
-            case Quantization.INT8 | Quantization.INT8_FULL:
-                return cls(max_relative_error=None, min_sqnr_db=12.0, min_cosine=0.95, min_agreement=0.94)
-            case Quantization.PALETTE6:
-                return cls(max_relative_error=None, min_sqnr_db=6.0, min_cosine=0.85, min_agreement=0.92)
-            case Quantization.PALETTE4:
-                return cls(max_relative_error=None, min_sqnr_db=6.0, min_cosine=0.85, min_agreement=0.80)
+        return _THRESHOLDS[quantization]
+
+
+_THRESHOLDS = {
+    Quantization.NONE: Thresholds(1e-4, None, None, 0.995),
+    Quantization.FP16: Thresholds(1e-2, None, None, 0.985),
+    Quantization.INT8_WEIGHTS: Thresholds(None, 16.0, 0.97, 0.96),
+    Quantization.INT8_DYNAMIC: Thresholds(None, 14.0, 0.96, 0.95),
+    Quantization.INT16_ACT: Thresholds(None, 14.0, 0.96, 0.95),
+    Quantization.INT8: Thresholds(None, 12.0, 0.95, 0.94),
+    Quantization.INT8_FULL: Thresholds(None, 12.0, 0.95, 0.94),
+    Quantization.PALETTE6: Thresholds(None, 6.0, 0.85, 0.92),
+    Quantization.PALETTE4: Thresholds(None, 6.0, 0.85, 0.80),
+}
 
 
 @dataclass(frozen=True)

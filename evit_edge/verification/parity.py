@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evit_edge.golden import Golden
-from evit_edge.runtime.info import Runner
-from evit_edge.tensors import OutputKind, centred_logits
+from evit_edge.runtime.info import ModelInfo, Runner
+from evit_edge.tensors import Float32Array, OutputKind, centred_logits, probabilities
 from evit_edge.verification.gates import Gate, Thresholds
 
 _TINY = float(np.finfo(np.float64).tiny)
@@ -69,9 +69,7 @@ def golden_gates(runner: Runner, golden: Golden, thresholds: Thresholds) -> tupl
     scores = runner.run(golden.images)  # (N, classes)
     if not np.isfinite(scores).all():
         return [Gate.check("golden", False, "NaN or infinity in the scores", "finite scores")], {}
-    parity = measure_parity(
-        centred_logits(scores, info.output_kind), centred_logits(golden.logits, OutputKind.LOGITS)
-    )
+    parity = measure_parity(*_in_one_unit(scores, golden.logits, info))
     figures = {
         "golden_relative_error": parity.relative_error,
         "golden_sqnr_db": min(parity.sqnr_db, 200.0),  # JSON knows no infinity
@@ -79,6 +77,17 @@ def golden_gates(runner: Runner, golden: Golden, thresholds: Thresholds) -> tupl
         "golden_top1_agreement": parity.top1_agreement,
     }
     return _parity_gates(parity, thresholds), figures
+
+
+def _in_one_unit(scores: Float32Array, logits: Float32Array, info: ModelInfo) -> tuple[FloatArray, FloatArray]:
+    """What a model said and what the golden vectors say: logits, or probabilities where those come in steps.
+
+    A step of 1/256 is nothing to a probability and everything to the logarithm of a small one.
+    """
+    if info.output.scale is not None and info.output_kind is OutputKind.PROBABILITIES:
+        expected = probabilities(logits, OutputKind.LOGITS)
+        return scores.astype(np.float64), expected.astype(np.float64)
+    return centred_logits(scores, info.output_kind), centred_logits(logits, OutputKind.LOGITS)
 
 
 def _parity_gates(parity: Parity, thresholds: Thresholds) -> list[Gate]:

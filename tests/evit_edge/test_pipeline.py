@@ -22,7 +22,17 @@ from evit_edge.errors import (
 from evit_edge.golden import read_golden
 from evit_edge.manifest import Quantization, golden_path, manifest_path, read_manifest
 from evit_edge.models.checkpoints import load_checkpoint, save_checkpoint
-from evit_edge.pipeline import ConvertRequest, ConvertResult, Progress, Stage, Target, convert, road
+from evit_edge.pipeline import (
+    ConvertRequest,
+    ConvertResult,
+    Progress,
+    Stage,
+    Target,
+    Tuning,
+    convert,
+    needs_ranges,
+    road,
+)
 from evit_edge.runtime import open_runner
 from evit_edge.tensors import OutputKind
 from evit_edge.verification import Thresholds, VerifyRequest, verify
@@ -236,6 +246,25 @@ def test_int8_without_photos_says_what_it_needs(tmp_path: Path, m0_checkpoint: P
 def test_what_is_not_there_yet_says_so() -> None:
     with pytest.raises(RequestError, match="not available in this version"):
         ConvertRequest(output=Path(), target=Target.ONNX)
+
+
+def test_tuning_is_for_int8_on_tflite() -> None:
+    for wrong in (
+        {"quantization": Quantization.FP16},
+        {"target": Target.COREML, "quantization": Quantization.INT8},
+    ):
+        with pytest.raises(RequestError, match="--tune host serves --to tflite --quantize int8"):
+            ConvertRequest(Path("out"), tuning=Tuning.HOST, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "photos_are_needed"),
+    [("int8-full", True), ("int16-act", True), ("int8-dynamic", False), ("int8-weights", False)],
+)
+def test_tflite_takes_the_mode(quantization: str, photos_are_needed: bool) -> None:
+    request = ConvertRequest(Path("out"), quantization=Quantization(quantization))
+    assert request.file_name("net") == f"net-{quantization}.tflite"
+    assert needs_ranges(Target.TFLITE, request.quantization) == photos_are_needed
 
 
 def test_calibration_without_int8_is_refused(photo_folder: Path) -> None:

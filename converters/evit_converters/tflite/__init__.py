@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from evit_converters.tflite.pack import pack_metadata
     from evit_converters.tflite.partitioning import PartitionReport, partitions
     from evit_converters.tflite.quantization import activation_names, quantizable_operators, quantize
+    from evit_converters.tflite.tuning import faster_in_float
 
 __all__ = [
     "Alone",
@@ -35,6 +36,7 @@ __all__ = [
     "activation_runner",
     "delicate_operators",
     "export",
+    "faster_in_float",
     "pack_metadata",
     "partitions",
     "quantizable_operators",
@@ -56,6 +58,7 @@ _HOMES = {
     "activation_runner": "activations",
     "delicate_operators": "delicate",
     "export": "exporter",
+    "faster_in_float": "tuning",
     "pack_metadata": "pack",
     "partitions": "partitioning",
     "quantizable_operators": "quantization",

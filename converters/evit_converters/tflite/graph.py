@@ -54,6 +54,7 @@ class Graph:
             self.model: Any = flatbuffer_utils.read_model_from_bytearray(model_bytes)
         except Exception as exc:  # the parser raises whatever the damage happens to cause
             raise ModelFileError(f"a damaged TFLite model: {exc}") from exc
+        self.model.signatureDefs = self.model.signatureDefs or []  # ai-edge-quantizer wants a list
         if len(self.model.subgraphs) != 1:
             raise ModelFileError(f"{len(self.model.subgraphs)} subgraphs found; models with one are handled")
 
@@ -141,6 +142,22 @@ class Graph:
         code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), 1
         self.model.operatorCodes.append(code)
         return len(self.model.operatorCodes) - 1
+
+    def store(self, values: npt.NDArray[Any]) -> int:
+        """Add a stored float32 or int32 tensor; gives its index."""
+        tensor = schema.TensorT()
+        tensor.type = schema.TensorType.INT32 if values.dtype == np.int32 else schema.TensorType.FLOAT32
+        tensor.shape, tensor.name = np.array(values.shape, np.int32), f"constant_{len(self.tensors)}".encode()
+        tensor.buffer = self.store_buffer(values)
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def store_buffer(self, values: npt.NDArray[Any]) -> int:
+        """Add a buffer with these values; gives its index."""
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+        self.model.buffers.append(buffer)
+        return len(self.model.buffers) - 1
 
     def set_metadata(self, name: str, content: bytes) -> None:
         """Store a named piece of metadata, in place of one of that name."""

@@ -45,7 +45,7 @@ class QuantizableOperator:
     Attributes:
         name: Of its first output tensor, by which it can be exempted.
         kind: In the schema's spelling, such as ``CONV_2D``.
-        place: In the float graph's execution order.
+        place: In the order of execution of the graph that is quantized, which rewrites have prepared for int8.
     """
 
     name: str

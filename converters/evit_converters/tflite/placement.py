@@ -1,12 +1,14 @@
-"""Which operators of a float graph run in int8 and which stay in float.
+"""Which operators of a float graph run in int8 and which stay in float: the guess before the runtime is asked.
 
-Three kinds of operator have no choice. One without an int8 kernel in XNNPACK stays in float, since in int8 it
-would fall out of the partition. So does arithmetic with a stored operand, such as a mean to subtract: stored
-in int8 it would lose digits, and XNNPACK refuses scales that lie far apart. One with weights that has an int8
-kernel goes to int8: that is what int8 is for. All others (additions, reshapes, slices ...) go
-where the whole graph needs the fewest QUANTIZE and DEQUANTIZE between the two sides. That is a minimum cut:
-operators are nodes, the forced ones are joined to source and sink, and a tensor whose producer and consumer
-fall on different sides costs one conversion, however many consumers share it.
+Three kinds of operator have no choice. One that is known to have no int8 kernel in XNNPACK stays in float, since
+in int8 it would fall out of the partition. So does arithmetic with a stored operand, such as a mean to subtract:
+stored in int8 it would lose digits, and XNNPACK refuses scales that lie far apart. One with weights that has an
+int8 kernel goes to int8: that is what int8 is for. All others (additions, reshapes, slices ...) go where the whole
+graph needs the fewest QUANTIZE and DEQUANTIZE between the two sides. That is a minimum cut: operators are nodes,
+the forced ones are joined to source and sink, and a tensor whose producer and consumer fall on different sides
+costs one conversion, however many consumers share it.
+
+The guess need not be right: :mod:`evit_converters.tflite.delegation` corrects it by what the runtime says.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ class Side(StrEnum):
     EITHER = "either"
 
 
-# Operators that XNNPACK's delegate takes in int8 with per-tensor activations (ai-edge-litert 2.3) and that
-# ai-edge-quantizer can write. Left out for a measured refusal: SOFTMAX, BATCH_MATMUL, RELU on its own,
-# HARD_SWISH, RSQRT, SQUARED_DIFFERENCE.
 WEIGHTED_INT8 = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+# Other operators that XNNPACK's delegate takes in int8 with per-tensor activations (ai-edge-litert 2.3) and that
+# ai-edge-quantizer can write. Left out for a measured refusal: SOFTMAX, RELU on its own, HARD_SWISH, GELU, RSQRT,
+# SQRT, DIV, MAXIMUM, SQUARED_DIFFERENCE, AVERAGE_POOL_2D, and BATCH_MATMUL, which is taken with zero points of 0
+# alone.
 PLAIN_INT8 = frozenset(
     {
         "ADD",
-        "AVERAGE_POOL_2D",
         "CONCATENATION",
         "LOGISTIC",
         "MAX_POOL_2D",
@@ -45,23 +47,47 @@ PLAIN_INT8 = frozenset(
         "MUL",
         "PAD",
         "RESHAPE",
+        "RESIZE_BILINEAR",
         "SLICE",
+        "SPACE_TO_DEPTH",
+        "SPLIT",
         "STRIDED_SLICE",
         "SUB",
+        "SUM",
         "TANH",
         "TRANSPOSE",
     }
 )
+# Operators that ai-edge-quantizer can write and nobody has tried: the runtime is asked.
+UNTRIED_INT8 = frozenset(
+    {
+        "BROADCAST_TO",
+        "GATHER",
+        "GATHER_ND",
+        "MIRROR_PAD",
+        "PACK",
+        "PADV2",
+        "REDUCE_MIN",
+        "RESIZE_NEAREST_NEIGHBOR",
+        "SELECT_V2",
+        "UNPACK",
+    }
+)
 
-ARITHMETIC = frozenset({"ADD", "MUL", "SUB"})
+# Operators that stay in float where an operand is stored; ai-edge-quantizer fails on such concatenations.
+JOINS = frozenset({"ADD", "CONCATENATION", "MUL", "SUB"})
 # Operators that only move values: their int8 result is exact.
-MOVES = frozenset({"MAX_POOL_2D", "PAD", "RESHAPE", "SLICE", "STRIDED_SLICE", "TRANSPOSE"})
+MOVES = frozenset(
+    {"MAX_POOL_2D", "PAD", "RESHAPE", "SLICE", "SPACE_TO_DEPTH", "SPLIT", "STRIDED_SLICE", "TRANSPOSE"}
+)
+# Operators that cost what they move.
+COPIES = MOVES | {"CONCATENATION"}
 
-# A conversion costs about 1 us and 0.07 ns an element more, moving an element in float instead of int8 about
-# 0.03 ns (measured, x86-64). In units of the latter:
-_CONVERSION = 30_000
-_CONVERTED_ELEMENT = 2
-_MOVED_ELEMENT = 1
+# A conversion costs about 0.3 us and 0.2 ns an element, moving an element in float instead of int8 about 0.35 ns
+# (measured within whole models, x86-64). In units of 0.03 ns:
+_CONVERSION = 10_000
+_CONVERTED_ELEMENT = 7
+_MOVED_ELEMENT = 12
 # Arithmetic in int8 rounds once more; where all else is equal it stays in float.
 _ROUNDING = 1
 
@@ -84,9 +110,9 @@ def permitted(graph: Graph, operator: Any) -> Side:
     output = int(operator.outputs[0])
     if kind in WEIGHTED_INT8 and graph.is_constant(int(operator.inputs[1])):
         return Side.INT8
-    if kind not in PLAIN_INT8 or graph.dtype(output) != "FLOAT32":
+    if kind not in PLAIN_INT8 | UNTRIED_INT8 or graph.dtype(output) != "FLOAT32":
         return Side.FLOAT
-    if kind in ARITHMETIC and any(graph.is_constant(int(tensor)) for tensor in operator.inputs):
+    if kind in JOINS and any(graph.is_constant(int(tensor)) for tensor in operator.inputs):
         return Side.FLOAT
     return Side.EITHER
 
@@ -103,7 +129,7 @@ def _network(graph: Graph, barred: frozenset[int]) -> DiGraph[Any]:
             network.add_edge("int8", node)  # without capacity: infinite
         elif side is Side.FLOAT:
             network.add_edge(node, "float")
-        elif graph.kind(operator) in MOVES:
+        elif graph.kind(operator) in COPIES:
             network.add_edge("int8", node, capacity=_MOVED_ELEMENT * _elements(graph, int(operator.outputs[0])))
         else:
             network.add_edge(node, "float", capacity=_ROUNDING)

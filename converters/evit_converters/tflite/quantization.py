@@ -16,10 +16,13 @@ from ai_edge_quantizer import quantizer
 
 from evit_converters.errors import QuantizationError
 from evit_converters.quiet import quiet
+from evit_converters.tflite.delegation import settled
 from evit_converters.tflite.graph import Graph
+from evit_converters.tflite.integers import PIXELS, bytes_at_both_ends, pixels_as_float
+from evit_converters.tflite.lowering import lower
 from evit_converters.tflite.modes import NEED_RANGES, Precision, QuantizableOperator, Quantization
 from evit_converters.tflite.placement import MOVES, float_operators
-from evit_converters.tflite.recipes import recipe
+from evit_converters.tflite.recipes import int8_recipe, recipe
 
 
 def quantize(
@@ -39,7 +42,8 @@ def quantize(
             they are computed in instead. What is cheaper to leave in float beside them stays in float too.
 
     Returns:
-        A .tflite with the same input and output types. Equal arguments give equal bytes.
+        A .tflite with the same input and output types, but for ``INT8_FULL``, whose output is uint8 with a scale.
+        Equal arguments give equal bytes.
 
     Raises:
         QuantizationError: Ranges are missing, of another model or impossible; an exempted operator is not there;
@@ -52,13 +56,36 @@ def quantize(
         return model_bytes
     graph = Graph(model_bytes)
     if mode not in NEED_RANGES:
-        return _run_quantizer(model_bytes, recipe(graph, mode), None)
+        return _run_quantizer(graph.to_bytes(), recipe(graph, mode), None)
     if ranges is None:
         raise QuantizationError(f"{mode} needs the value ranges of the activations; none were given")
     check_ranges(graph, ranges)
-    return drop_clamped_relu(
-        _run_quantizer(model_bytes, recipe(graph, mode, _places(graph, exempt or {})), ranges)
-    )
+    match mode:
+        case Quantization.INT8:
+            return _int8(graph, ranges, exempt or {})
+        case Quantization.INT8_FULL:
+            return _int8_full(graph, ranges)
+        case _:
+            return _run_quantizer(graph.to_bytes(), recipe(graph, mode), ranges)
+
+
+def _int8(graph: Graph, ranges: Mapping[str, tuple[float, float]], exempt: Mapping[str, Precision]) -> bytes:
+    """int8 where the delegate takes it; what it refuses is found by asking it."""
+    fitting = lower(graph, ranges)
+    content, exempted = graph.to_bytes(), _places(graph, exempt)
+    wide = frozenset(place for place, precision in exempted.items() if precision is Precision.INT16)
+
+    def build(barred: frozenset[int]) -> bytes:
+        return drop_clamped_relu(_run_quantizer(content, int8_recipe(graph, barred, wide), fitting))
+
+    return settled(graph, build, frozenset(exempted))
+
+
+def _int8_full(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> bytes:
+    """Integers everywhere, uint8 in and out."""
+    pixels = dict.fromkeys(pixels_as_float(graph), PIXELS)
+    told = recipe(graph, Quantization.INT8_FULL)
+    return bytes_at_both_ends(_run_quantizer(graph.to_bytes(), told, {**ranges, **pixels}))
 
 
 def _places(graph: Graph, exempt: Mapping[str, Precision]) -> dict[int, Precision]:
@@ -82,6 +109,7 @@ def quantizable_operators(model_bytes: bytes) -> list[QuantizableOperator]:
         ModelFileError: The bytes are no TFLite model with one subgraph.
     """
     graph = Graph(model_bytes)
+    lower(graph, dict.fromkeys(_float_activations(graph), (0.0, 0.0)))
     stay = set(float_operators(graph))
     return [
         QuantizableOperator(graph.name(int(operator.outputs[0])), graph.kind(operator), place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
 from evit_converters.errors import QuantizationError
 from evit_converters.tflite.graph import Graph
-from evit_converters.tflite.modes import Precision, Quantization
+from evit_converters.tflite.modes import Quantization
 from evit_converters.tflite.placement import WEIGHTED_INT8, float_operators
 
 LARGEST_FLOAT16 = 65504.0
@@ -20,31 +20,37 @@ _EVERY = qtyping.TFLOperationName.ALL_SUPPORTED
 _BOUNDARIES = (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT)
 
 
-def recipe(graph: Graph, mode: Quantization, exempt: Mapping[int, Precision] | None = None) -> Any:
-    """The recipe of a mode for a graph.
+def recipe(graph: Graph, mode: Quantization) -> Any:
+    """The recipe of a mode that treats all operators alike.
 
     Args:
         graph: A float graph.
-        mode: Any but ``NONE``.
-        exempt: For ``INT8``: operators that shall not be int8, by place.
+        mode: Any but ``NONE`` and ``INT8``.
 
     Raises:
         QuantizationError: ``FP16`` and a weight that float16 cannot hold.
     """
-    match mode:
-        case Quantization.FP16:
-            return _fp16(graph)
-        case Quantization.INT8_DYNAMIC | Quantization.INT8_WEIGHTS:
-            return _stored(mode)
-        case Quantization.INT16_ACT:
-            return _static(graph, (), {}, activation_bits=16)
-        case Quantization.INT8_FULL:
-            return _static(graph, (), {}, activation_bits=8)
-        case _:
-            exempt = exempt or {}
-            wide = {place: bits for place, bits in exempt.items() if bits is Precision.INT16}
-            stay = [place for place in float_operators(graph, exempt) if place not in wide]
-            return _static(graph, stay, wide, activation_bits=8)
+    if mode is Quantization.FP16:
+        return _fp16(graph)
+    if mode in (Quantization.INT8_DYNAMIC, Quantization.INT8_WEIGHTS):
+        return _stored(mode)
+    if mode is Quantization.INT16_ACT:
+        return _static(graph, (), (), activation_bits=16)
+    manager = recipe_manager.RecipeManager()
+    manager.add_static_config(".*", _EVERY, activation_num_bits=8, weight_num_bits=8)
+    return manager.get_quantization_recipe()
+
+
+def int8_recipe(graph: Graph, barred: Collection[int], wide: Collection[int] = ()) -> Any:
+    """The recipe of ``INT8``: operators on the int8 side of the cheapest cut, all others in float.
+
+    Args:
+        graph: A float graph.
+        barred: Places of operators that shall not be int8.
+        wide: Those of them that get 16-bit activations instead of float.
+    """
+    stay = [place for place in float_operators(graph, barred) if place not in wide]
+    return _static(graph, stay, wide, activation_bits=8)
 
 
 def _static(graph: Graph, stay: Iterable[int], wide: Iterable[int], *, activation_bits: int) -> Any:
@@ -70,12 +76,16 @@ def _scopes(graph: Graph, places: Iterable[int]) -> str:
 
 
 def _stored(mode: Quantization) -> Any:
-    """int8 weights; activations are quantized at run time, or weights widened."""
+    """int8 weights; activations are quantized at run time, or weights widened at loading.
+
+    XNNPACK has no depthwise convolution that quantizes at run time; its weights are widened in both modes.
+    """
     manager = recipe_manager.RecipeManager()
-    if mode is Quantization.INT8_DYNAMIC:
-        manager.add_dynamic_config(".*", _EVERY, num_bits=8)
-    else:
-        manager.add_weight_only_config(".*", _EVERY, num_bits=8)
+    for kind in sorted(WEIGHTED_INT8):
+        if mode is Quantization.INT8_DYNAMIC and kind != "DEPTHWISE_CONV_2D":
+            manager.add_dynamic_config(".*", qtyping.TFLOperationName(kind), num_bits=8)
+        else:
+            manager.add_weight_only_config(".*", qtyping.TFLOperationName(kind), num_bits=8)
     return manager.get_quantization_recipe()
 
 

@@ -29,6 +29,7 @@ def rewrite(model_bytes: bytes) -> bytes:
     graph = Graph(model_bytes)
     computed_products_to_batch_matmul(graph)
     padding_before_max_pool_to_zero(graph)
+    every_nth_to_convolution(graph)
     name_tensors(graph)
     return graph.to_bytes()
 
@@ -112,6 +113,42 @@ def _never_negative(graph: Graph, operator: Any) -> bool:
     relus = (schema.ActivationFunctionType.RELU, schema.ActivationFunctionType.RELU6)
     fused = getattr(operator.builtinOptions, "fusedActivationFunction", None)
     return graph.kind(operator) in {"RELU", "RELU6"} or fused in relus
+
+
+def every_nth_to_convolution(graph: Graph) -> None:
+    """STRIDED_SLICE that takes every n-th row or column becomes a depthwise convolution, 1x1, of ones.
+
+    XNNPACK takes slices of stride 1 alone.
+    """
+    for operator in graph.operators:
+        if graph.kind(operator) != "STRIDED_SLICE" or not _takes_every_nth(graph, operator):
+            continue
+        _, down, across, _ = (int(step) for step in graph.constant(int(operator.inputs[3])))
+        source = int(operator.inputs[0])
+        channels = graph.shape(source)[-1]
+        options = schema.DepthwiseConv2DOptionsT()
+        options.padding, options.strideH, options.strideW = schema.Padding.VALID, down, across
+        options.depthMultiplier = options.dilationHFactor = options.dilationWFactor = 1
+        ones = graph.store(np.ones((1, 1, 1, channels), np.float32))
+        operator.inputs = [source, ones, graph.store(np.zeros(channels, np.float32))]
+        _become(graph, operator, "DEPTHWISE_CONV_2D", schema.BuiltinOptions.DepthwiseConv2DOptions, options)
+
+
+def _takes_every_nth(graph: Graph, operator: Any) -> bool:
+    """Four axes of float, from the first element on, with a stride above 1 for rows or columns."""
+    source, *bounds = (int(tensor) for tensor in operator.inputs)
+    shape, options = graph.shape(source), operator.builtinOptions
+    plain = options and not (options.ellipsisMask or options.newAxisMask or options.shrinkAxisMask)
+    if not plain or len(shape) != 4 or graph.dtype(source) != "FLOAT32" or graph.is_constant(source):
+        return False
+    if not all(graph.is_constant(bound) for bound in bounds):
+        return False
+    steps = [int(step) for step in graph.constant(bounds[2])]
+    taken = tuple(-(-size // max(step, 1)) for size, step in zip(shape, steps, strict=True))
+    begins = not graph.constant(bounds[0]).any() and min(steps) >= 1
+    return (
+        begins and steps[0] == steps[3] == 1 and max(steps) > 1 and graph.shape(int(operator.outputs[0])) == taken
+    )
 
 
 def name_tensors(graph: Graph) -> None:
