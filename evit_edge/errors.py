@@ -8,6 +8,7 @@ EvitEdgeError
 ├── ConversionError       a model that could not be exported, rewritten, quantized or packed
 ├── ArtefactError         a converted file that is corrupt, of another kind, or lacks what is asked of it
 ├── VerificationError     an artefact that fails a gate; names the gate
+├── BudgetError           no artefact that was tried keeps the promised accuracy; carries what was found
 ├── DeviceError           a phone or Mac that is missing, locked, lost, or cannot run what is asked of it
 ├── ReportError           a latency report that is unreadable, of another format, or contradicts itself
 └── OutputError           a result that cannot be written where it was asked for
@@ -21,10 +22,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from types import ModuleType
+from typing import Any, ClassVar
 
 
 class EvitEdgeError(Exception):
-    """Base of all errors that evit-edge raises on purpose; the CLI prints its text as one line."""
+    """Base of all errors that evit-edge raises on purpose; the CLI prints its text as one line.
+
+    Attributes:
+        exit_code: Of the CLI.
+    """
+
+    exit_code: ClassVar[int] = 1
 
 
 class MissingExtraError(EvitEdgeError):
@@ -53,6 +61,20 @@ class ArtefactError(EvitEdgeError):
 
 class VerificationError(EvitEdgeError):
     """An artefact that fails a gate."""
+
+
+class BudgetError(EvitEdgeError):
+    """No artefact that was tried keeps the promised accuracy.
+
+    Attributes:
+        found: An :class:`evit_edge.pipeline.budget.BudgetReport`: the best model, and the layers at fault.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, found: Any = None) -> None:
+        super().__init__(message)
+        self.found = found
 
 
 class DeviceError(EvitEdgeError):

@@ -109,6 +109,46 @@ class CalibrationEntry:
 
 
 @dataclass(frozen=True)
+class BudgetEntry:
+    """The accuracy that was promised of an artefact, and how it was found to keep it.
+
+    Attributes:
+        max_drop: Points of top-1 that it may lose against the checkpoint.
+        strict: Whether the promise is about the interval's upper end.
+        drop: Points lost on the validation photos.
+        interval: 95 % interval of that loss, from pairs of answers to the same photo.
+        float_top1: The checkpoint's part of right answers, 0..1.
+        top1: The artefact's.
+        photos: Validation photos.
+        photos_sha256: Of their contents, hex.
+        drop_without: Points lost without the exemptions.
+        trials: Artefacts that were made and measured.
+    """
+
+    max_drop: float
+    strict: bool
+    drop: float
+    interval: tuple[float, float]
+    float_top1: float
+    top1: float
+    photos: int
+    photos_sha256: str
+    drop_without: float
+    trials: int
+
+    def __post_init__(self) -> None:
+        """A hash has 64 digits, an interval its ends in order."""
+        _check_sha256(self.photos_sha256)
+        if not self.interval[0] <= self.drop <= self.interval[1]:
+            raise ArtefactError(f"a drop of {self.drop} with the interval {self.interval} stated")
+
+    @property
+    def kept(self) -> bool:
+        """Whether the promise is kept."""
+        return (self.interval[1] if self.strict else self.drop) <= self.max_drop
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything about one artefact.
 
@@ -125,6 +165,8 @@ class Manifest:
         aliases: Folder names that mean a label.
         tuned: Kinds of operator that stay in float because that was faster on the machine that converted.
         parity: Measured figures, such as ``sqnr_db``, by name.
+        exempt: Operators that were left out of the quantization on purpose, and what they are computed in.
+        budget: The accuracy that was promised; None where nothing was.
     """
 
     tool_version: str
@@ -139,6 +181,8 @@ class Manifest:
     aliases: dict[str, str] = field(default_factory=dict)
     tuned: tuple[str, ...] = ()
     parity: dict[str, float] = field(default_factory=dict)
+    exempt: dict[str, str] = field(default_factory=dict)
+    budget: BudgetEntry | None = None
 
 
 def manifest_path(artefact: Path) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evit_calibration.errors import CacheError, CacheModelError, CalibrationError
+from evit_calibration.photos import hash_digests
 from evit_calibration.ranges import Estimator, RangeRule, TensorRange
 
 SCHEMA = "evit-calibration/1"
@@ -45,6 +46,8 @@ class CalibrationCache:
         rule: How ranges were told from values.
         ranges: Tensor name to range.
         tool_version: Version of the program that wrote it; for the record.
+        photos: SHA-256 in hex of each photo's content, by which validation photos are told from these; empty in
+            caches of earlier versions.
     """
 
     model_sha256: str
@@ -54,6 +57,7 @@ class CalibrationCache:
     rule: RangeRule
     ranges: Mapping[str, TensorRange]
     tool_version: str
+    photos: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no calibration gives."""
@@ -64,6 +68,10 @@ class CalibrationCache:
             raise CacheError(f"{self.samples} samples with seed {self.seed} given; 1 and 0 are the least")
         if not self.ranges:
             raise CacheError("a calibration cache without ranges given; at least one tensor is needed")
+        if not all(_SHA256.fullmatch(digest) for digest in self.photos):
+            raise CacheError("the photos' hashes are no hashes; 64 lower-case hex digits each are needed")
+        if self.photos and hash_digests(self.photos) != self.photos_sha256:
+            raise CacheError("the photos' hashes do not add up to the hash of them all")
 
     def require_model(self, sha256: str) -> None:
         """Refuse to serve another model.
@@ -113,7 +121,7 @@ class CalibrationCache:
 
     def to_json(self) -> str:
         """As JSON text, one tensor a line."""
-        head = {
+        head: dict[str, Any] = {
             "schema": SCHEMA,
             "tool_version": self.tool_version,
             "model_sha256": self.model_sha256,
@@ -124,6 +132,10 @@ class CalibrationCache:
             "percentile": self.rule.percentile,
             "bins": self.rule.bins,
         }
+        if self.rule.estimator is Estimator.MOVING_AVERAGE:
+            head["momentum"] = self.rule.momentum
+        if self.photos:
+            head["photos"] = list(self.photos)
         lines = [f"{json.dumps(key)}:{json.dumps(value)}" for key, value in head.items()]
         ranges = (
             f"{json.dumps(name)}:{json.dumps([span.minimum, span.maximum], separators=(',', ':'))}"
@@ -141,10 +153,14 @@ class CalibrationCache:
         fields = _object(text)
         if fields.get("schema") != SCHEMA:
             raise CacheError(f"schema {fields.get('schema')!r} found, {SCHEMA!r} is understood")
+        momentum = _number(fields.pop("momentum", RangeRule.momentum))
+        photos = fields.pop("photos", [])
+        if not isinstance(photos, list) or not all(isinstance(digest, str) for digest in photos):
+            raise CacheError(f"photos is {photos!r}; a list of hashes is needed")
         if fields.keys() != _FIELDS:
             raise CacheError(f"fields missing or unknown: {', '.join(sorted(fields.keys() ^ _FIELDS))}")
         ranges = _typed(fields, "ranges", dict)
-        rule = RangeRule(_estimator(fields), _number(fields["percentile"]), _typed(fields, "bins", int))
+        rule = RangeRule(_estimator(fields), _number(fields["percentile"]), _typed(fields, "bins", int), momentum)
         return cls(
             model_sha256=_typed(fields, "model_sha256", str),
             photos_sha256=_typed(fields, "photos_sha256", str),
@@ -153,6 +169,7 @@ class CalibrationCache:
             rule=rule,
             ranges={name: _range(name, ends) for name, ends in ranges.items()},
             tool_version=_typed(fields, "tool_version", str),
+            photos=tuple(photos),
         )
 
 

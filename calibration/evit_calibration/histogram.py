@@ -85,6 +85,12 @@ class StreamingHistogram:
         lower, upper = self._value_at(below), self._value_at(min(below + 1, self.size - 1))
         return lower + (upper - lower) * (rank - below)
 
+    def occupied(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """The bins that hold values: their centres, ascending, float64 (N,), and their counts, int64 (N,)."""
+        index = np.flatnonzero(self._counts)
+        centres = (index.astype(np.float64) - self.bins + 0.5) * self.width
+        return centres, self._counts[index]
+
     def _binned(self, chunk: Floats) -> npt.NDArray[np.int64]:
         index = (chunk * np.float32(1 / self.width)).astype(np.int64)
         # Not floor: a tiny negative value may underflow to -0 when scaled, and would change sides.

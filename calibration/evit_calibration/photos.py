@@ -76,6 +76,23 @@ def sample_photos(paths: Iterable[Path], count: int, seed: int) -> list[Path]:
     return [candidates[index] for index in order[:count]]
 
 
+def photo_digests(paths: Iterable[Path]) -> list[str]:
+    """SHA-256 in hex of each photo's content, in the order given.
+
+    Raises:
+        PhotosError: A file cannot be read.
+    """
+    try:
+        return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    except OSError as exc:
+        raise PhotosError(f"{exc.filename} cannot be read: {exc.strerror}") from exc
+
+
+def hash_digests(digests: Iterable[str]) -> str:
+    """One SHA-256 in hex for the contents of a set of photos, whatever their order."""
+    return hashlib.sha256(b"".join(sorted(bytes.fromhex(digest) for digest in digests))).hexdigest()
+
+
 def hash_photos(paths: Iterable[Path]) -> str:
     """Hash what is in a set of photos, whatever their names, folders and order.
 
@@ -85,11 +102,7 @@ def hash_photos(paths: Iterable[Path]) -> str:
     Raises:
         PhotosError: A file cannot be read.
     """
-    try:
-        contents = sorted(hashlib.sha256(path.read_bytes()).digest() for path in paths)
-    except OSError as exc:
-        raise PhotosError(f"{exc.filename} cannot be read: {exc.strerror}") from exc
-    return hashlib.sha256(b"".join(contents)).hexdigest()
+    return hash_digests(photo_digests(paths))
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,15 @@ from evit_edge.cli.terminal import print_json, print_table, remark
 
 if TYPE_CHECKING:
     from evit_edge.pipeline import ConvertResult, Progress
+    from evit_edge.pipeline.budget import BudgetReport
+
+_AT_FAULT = 10
 
 _TITLES = {
     "load": "read the weights",
     "export": "export",
     "calibrate": "calibrate on photos",
+    "search": "search within the budget",
     "quantize": "quantize",
     "verify": "verify",
     "write": "write",
@@ -63,6 +67,21 @@ def convert(
     ] = None,
     samples: Annotated[int, typer.Option("--samples", help="Photos to calibrate with at most.")] = 256,
     seed: Annotated[int, typer.Option("--seed", help="Of the choice of photos.")] = 0,
+    estimator: Annotated[
+        str,
+        typer.Option("--estimator", help="Of value ranges: mse, minmax, moving-average, percentile or entropy."),
+    ] = "mse",
+    max_drop: Annotated[
+        float | None,
+        typer.Option("--max-drop", help="Points of top-1 that int8 may lose; layers stay float until it is kept."),
+    ] = None,
+    validation: Annotated[
+        list[Path] | None,
+        typer.Option("--validation", help="For --max-drop: folder of class folders, held out; repeatable."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="For --max-drop: promise the upper end of the 95 % interval.")
+    ] = False,
     output_kind: Annotated[
         str, typer.Option("--output-kind", help="probabilities (softmax inside) or logits.")
     ] = "probabilities",
@@ -72,9 +91,11 @@ def convert(
     json: Json = False,
 ) -> None:
     """Convert a checkpoint to a file for phones and prove that it answers like the original."""
+    from evit_calibration.ranges import Estimator
     from evit_converters.coreml import DeploymentTarget
+    from evit_edge.errors import BudgetError
     from evit_edge.manifest import Quantization
-    from evit_edge.pipeline import ConvertRequest, Target, Tuning, needs_ranges
+    from evit_edge.pipeline import Budget, ConvertRequest, Target, Tuning, needs_ranges
     from evit_edge.pipeline import convert as convert_model
     from evit_edge.tensors import OutputKind
     from evit_edge.zoo import EVERYDAY
@@ -85,6 +106,9 @@ def convert(
     oldest = (
         None if deployment_target is None else choice(DeploymentTarget, deployment_target, "--deployment-target")
     )
+    if max_drop is None and (validation or strict):
+        raise typer.BadParameter("--validation and --strict serve --max-drop; give it, too")
+    budget = None if max_drop is None else Budget(max_drop, tuple(validation or ()), strict)
     several = len(targets) > 1  # each then takes the options that it has a use for; one alone refuses the others
     requests = [
         ConvertRequest(
@@ -100,6 +124,8 @@ def convert(
             calibration=() if several and not needs_ranges(target, quantization) else tuple(calibration or ()),
             samples=samples,
             seed=seed,
+            estimator=choice(Estimator, estimator, "--estimator"),
+            budget=budget,
             output_kind=choice(OutputKind, output_kind, "--output-kind"),
             author=author,
             license=license,
@@ -109,8 +135,12 @@ def convert(
         for target in targets
     ]
     for request in requests:
-        with _shown() as tell:
-            result = convert_model(request, tell)
+        try:
+            with _shown() as tell:
+                result = convert_model(request, tell)
+        except BudgetError as exc:
+            print_missed(exc.found, json=json)
+            raise
         print_json(document(result)) if json else print_result(result)
 
 
@@ -145,6 +175,34 @@ def print_result(result: ConvertResult) -> None:
     rows = [("file", str(result.artefact)), ("size", f"{entry.size_bytes / 1e6:.2f} MB")]
     rows += [(gate.name, gate.measured) for gate in result.report.gates if gate.name not in known]
     print_table(f"{result.manifest.source.name}, {result.manifest.quantization}", ("", ""), rows, left=2)
+
+
+def print_missed(found: BudgetReport, *, json: bool) -> None:
+    """Print the best that a search found, and which operators are at fault."""
+    from evit_edge.strict_json import to_json
+
+    if json:
+        print_json({"budget": to_json(found)})
+        return
+    rows = [
+        (str(len(trial.exempt)), f"{trial.drop:.2f}", f"{trial.worst:.2f}", "yes" if trial.kept else "no")
+        for trial in found.trials
+    ]
+    print_table("models tried", ("exempt", "points lost", "at most", "kept"), rows, left=0)
+    entry = found.entry
+    low, high = entry.interval
+    best = [
+        ("top-1, checkpoint", f"{100 * entry.float_top1:.2f} %"),
+        ("top-1, best model", f"{100 * entry.top1:.2f} %"),
+        ("points lost", f"{entry.drop:.2f} [{low:.2f}, {high:.2f}]"),
+        ("operators exempted", str(len(found.exempt))),
+    ]
+    print_table(f"best of {entry.trials}, on {entry.photos} photos", ("", ""), best, left=2)
+    fault = [
+        (operator.name, operator.kind, f"{operator.loss.sqnr_db:.1f}", str(operator.loss.flips))
+        for operator in found.ranking[:_AT_FAULT]
+    ]
+    print_table("operators at fault", ("operator", "kind", "SQNR alone, dB", "top-1 flips"), fault, left=2)
 
 
 def document(result: ConvertResult) -> dict[str, Any]:

@@ -10,7 +10,19 @@ import typer
 from typer.core import TyperGroup
 
 from evit_edge import __version__
-from evit_edge.cli import benchmark, classify, convert, doctor, evaluate, models, profile, report, train, verify
+from evit_edge.cli import (
+    benchmark,
+    classify,
+    convert,
+    doctor,
+    evaluate,
+    models,
+    profile,
+    report,
+    sensitivity,
+    train,
+    verify,
+)
 from evit_edge.cli.plugins import add_plugins
 from evit_edge.errors import EvitEdgeError
 
@@ -18,7 +30,7 @@ _BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 
 class OneLineErrors(TyperGroup):
-    """Prints this package's errors as one line on stderr and exits with 1; ``--debug`` lets them through."""
+    """Prints this package's errors as one line on stderr, exits with their code; ``--debug`` lets them through."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
@@ -28,7 +40,7 @@ class OneLineErrors(TyperGroup):
             if ctx.params.get("debug"):
                 raise
             typer.echo(f"evit-edge: error: {' '.join(str(exc).split())}", err=True)
-            ctx.exit(1)
+            ctx.exit(exc.exit_code)
 
 
 app = typer.Typer(
@@ -58,6 +70,7 @@ def program(
 
 app.command()(train.train)
 app.command()(convert.convert)
+app.command()(sensitivity.sensitivity)
 app.command()(classify.classify)
 app.command()(evaluate.evaluate)
 app.command()(verify.verify)
@@ -70,7 +83,7 @@ add_plugins(app)
 
 
 def main() -> None:
-    """Console entry. Exits 0; 1 on an error; 2 on wrong usage; 130 when interrupted."""
+    """Console entry. Exits 0; 1 on an error; 2 on wrong usage; 3 on a missed budget; 130 when interrupted."""
     try:
         try:
             app()

@@ -66,6 +66,9 @@ def train(
     workers: Annotated[int, typer.Option("--workers", help="Processes that prepare photos; -1: by cores.")] = -1,
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep decoded photos in memory.")] = True,
     compiled: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    qat: Annotated[
+        str | None, typer.Option("--qat", help="int8: train on values that int8 can express (with --from).")
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="The model's name; the folder's by default.")] = None,
     json: Json = False,
 ) -> None:
@@ -108,6 +111,7 @@ def train(
         workers=workers,
         cache_photos=cache,
         compile_model=compiled,
+        qat=qat,
     )
     from evit_edge.training.loop import train as run
     from evit_edge.training.processes import leads

@@ -5,9 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evit_edge.errors import require_installed
-from evit_edge.pipeline.request import ConvertRequest, ConvertResult, Progress, Stage, Target, Tuning, needs_ranges
+from evit_edge.pipeline.request import (
+    Budget,
+    ConvertRequest,
+    ConvertResult,
+    Progress,
+    Stage,
+    Target,
+    Tuning,
+    needs_ranges,
+)
 
-__all__ = ["ConvertRequest", "ConvertResult", "Progress", "Stage", "Target", "Tuning", "convert", "needs_ranges"]
+__all__ = [
+    "Budget",
+    "ConvertRequest",
+    "ConvertResult",
+    "Progress",
+    "Stage",
+    "Target",
+    "Tuning",
+    "convert",
+    "needs_ranges",
+]
 
 
 _MODULES = {
@@ -35,6 +54,7 @@ def convert(request: ConvertRequest, tell: Callable[[Progress], None] = lambda _
         DataError: The photos or labels cannot be used.
         RequestError: The request does not fit the model.
         ConversionError: The model could not be exported or quantized.
+        BudgetError: No file that was tried keeps ``request.budget``; carries what was found.
         VerificationError: The file does not answer like the model.
         OutputError: The results cannot be written, or are there already.
     """

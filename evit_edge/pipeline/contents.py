@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata as distributions
 from pathlib import Path
@@ -17,7 +17,7 @@ from evit_edge import __version__
 from evit_edge.files import sha256_of, size_of
 from evit_edge.golden import Golden
 from evit_edge.images import read_rgb
-from evit_edge.manifest import ArtefactEntry, CalibrationEntry, Manifest, SourceEntry
+from evit_edge.manifest import ArtefactEntry, BudgetEntry, CalibrationEntry, Manifest, SourceEntry
 from evit_edge.models.checkpoints import Checkpoint
 from evit_edge.pipeline.ranges import Calibrated
 from evit_edge.pipeline.request import ConvertRequest, Target
@@ -40,12 +40,16 @@ class Built:
         calibrated: With which ranges; None where none were needed.
         partitions: Pieces that XNNPACK runs a .tflite in.
         deployment_target: The oldest system that opens a .mlpackage.
+        exempt: Operators that were left out of the quantization on purpose, and what they are computed in.
+        budget: How the promised accuracy is kept; None where nothing was promised.
         tuned: Kinds of operator that stay in float because that was faster here.
     """
 
     calibrated: Calibrated | None = None
     partitions: int | None = None
     deployment_target: str | None = None
+    exempt: dict[str, str] = field(default_factory=dict)
+    budget: BudgetEntry | None = None
     tuned: tuple[str, ...] = ()
 
 
@@ -96,6 +100,8 @@ def describe(request: ConvertRequest, checkpoint: Checkpoint, artefact: Path, bu
         preprocessing=checkpoint.preprocessing,
         versions={name: _version(name) for name in (*_RECORDED[request.target], *_RECORDED_ALWAYS)},
         aliases=checkpoint.aliases,
+        exempt=built.exempt,
+        budget=built.budget,
         tuned=built.tuned,
     )
 

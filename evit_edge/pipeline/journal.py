@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from evit_calibration.budget import Trial
 from evit_edge.pipeline.request import Progress, Stage
 
 
@@ -28,3 +29,17 @@ class Journal:
     def remark(self, stage: Stage, text: str) -> None:
         """Say something that the user should read."""
         self.tell(Progress(stage, remark=text))
+
+    def counting(self, stage: Stage) -> Callable[[int, int], None]:
+        """A function that tells of photos done and in all."""
+        return lambda done, total: self.tell(Progress(stage, done=done, total=total))
+
+    def share(self, stage: Stage) -> Callable[[float], None]:
+        """A function that tells which share of a stage's part is done."""
+        return lambda share: self.tell(Progress(stage, done=round(100 * share), total=100))
+
+    def trial(self, trial: Trial) -> None:
+        """Tell of a model that was tried against the budget."""
+        kept = "keeps the budget" if trial.kept else "does not keep the budget"
+        count = f"{len(trial.exempt)} operators exempted"
+        self.remark(Stage.SEARCH, f"{count}: loses {trial.drop:.2f} points, at most {trial.worst:.2f}; {kept}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evit_calibration.cache import CalibrationCache
-from evit_calibration.photos import BadPhoto, PhotoReader, hash_photos, list_photos, sample_photos
+from evit_calibration.photos import BadPhoto, PhotoReader, hash_digests, list_photos, photo_digests, sample_photos
 from evit_calibration.ranges import RangeRule, collect_ranges
 from evit_edge import __version__
 from evit_edge.errors import DataError, RequestError
@@ -95,7 +95,7 @@ def find_source(request: ConvertRequest, checkpoint: Checkpoint) -> CalibrationC
 
 def calibrate(
     source: CalibrationCache | list[Path],
-    seed: int,
+    request: ConvertRequest,
     checkpoint: Checkpoint,
     graph: FloatGraph,
     tell: Callable[[Progress], None],
@@ -104,7 +104,7 @@ def calibrate(
 
     Args:
         source: What :func:`find_source` found.
-        seed: Of the choice of photos, for the record.
+        request: Says how ranges are told, and the seed of the choice of photos.
         checkpoint: The model.
         graph: Its float graph.
         tell: Called for each photo.
@@ -128,15 +128,17 @@ def calibrate(
         bad_errors=(DataError,),
         on_bad=told_bad,
     )
-    rule = RangeRule()
+    rule = RangeRule(request.estimator)
     ranges = collect_ranges(graph.open(), reader, rule=rule, progress=told_done)
+    digests = tuple(photo_digests(reader.used))
     cache = CalibrationCache(
         model_sha256=calibration_identity(checkpoint, graph.names),
-        photos_sha256=hash_photos(reader.used),
+        photos_sha256=hash_digests(digests),
         samples=len(reader.used),
-        seed=seed,
+        seed=request.seed,
         rule=rule,
         ranges=ranges,
         tool_version=__version__,
+        photos=digests,
     )
     return Calibrated(cache, is_new=True)

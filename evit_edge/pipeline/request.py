@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from evit_calibration.ranges import Estimator
 from evit_converters import coreml, onnx
 from evit_converters.coreml import DeploymentTarget, check_target
 from evit_converters.errors import TargetError
@@ -58,9 +59,39 @@ class Stage(StrEnum):
     LOAD = "load"
     EXPORT = "export"
     CALIBRATE = "calibrate"
+    SEARCH = "search"
     QUANTIZE = "quantize"
     VERIFY = "verify"
     WRITE = "write"
+
+
+_BUDGETED = {
+    (Target.TFLITE, Quantization.INT8),
+    (Target.COREML, Quantization.INT8),
+    (Target.COREML, Quantization.INT8_FULL),
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much accuracy a quantized model may lose.
+
+    Attributes:
+        max_drop: Points of top-1 that it may lose against the checkpoint, both on the same photos.
+        validation: Folders with one folder of photos per class; none of them may be calibrated with.
+        strict: The promise is about the upper end of the loss's 95 % interval, instead of the loss.
+    """
+
+    max_drop: float
+    validation: tuple[Path, ...]
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        """A loss in points, and photos to measure it on."""
+        if not 0 <= self.max_drop <= 100:
+            raise RequestError(f"--max-drop {self.max_drop} given; 0 to 100 points are accepted")
+        if not self.validation:
+            raise RequestError("--max-drop needs labelled photos to measure the loss on: give --validation DIR")
 
 
 @dataclass(frozen=True)
@@ -82,6 +113,8 @@ class ConvertRequest:
             model has its own for TFLite.
         samples: Photos to calibrate with at most.
         seed: Of their choice.
+        estimator: How a range follows from the values seen on photos.
+        budget: How much accuracy may be lost; None leaves it to the verification.
         output_kind: Softmax inside, or logits.
         author: Who trained the model, as the file shall say.
         license: Under which terms, as the file shall say.
@@ -101,6 +134,8 @@ class ConvertRequest:
     calibration: tuple[Path, ...] = ()
     samples: int = 256
     seed: int = 0
+    estimator: Estimator = Estimator.MSE
+    budget: Budget | None = None
     output_kind: OutputKind = OutputKind.PROBABILITIES
     author: str = ""
     license: str = ""
@@ -126,6 +161,12 @@ class ConvertRequest:
             raise RequestError(
                 "--calibration serves integer activations (tflite: int8, int8-full, int16-act; onnx: int8; "
                 "coreml: int8-full); "
+                f"with --to {self.target} --quantize {self.quantization} it has no use"
+            )
+
+        if self.budget is not None and (self.target, self.quantization) not in _BUDGETED:
+            raise RequestError(
+                "--max-drop serves tflite with int8 and coreml with int8 or int8-full; "
                 f"with --to {self.target} --quantize {self.quantization} it has no use"
             )
 

@@ -10,10 +10,12 @@ from evit_calibration.cache import CalibrationCache
 from evit_calibration.errors import CalibrationError
 from evit_converters.errors import ConverterError
 from evit_edge.errors import ConversionError, DataError, RequestError
+from evit_edge.evaluation.dataset import LabelledPhotos
 from evit_edge.files import publishing, refuse_existing
 from evit_edge.golden import write_golden
 from evit_edge.manifest import calibration_path, golden_path, manifest_path, write_manifest
 from evit_edge.models.checkpoints import Checkpoint, load_checkpoint
+from evit_edge.pipeline.budget import find_validation
 from evit_edge.pipeline.contents import Built, describe, golden
 from evit_edge.pipeline.journal import Journal
 from evit_edge.pipeline.ranges import find_source
@@ -35,11 +37,11 @@ def convert(request: ConvertRequest, tell: Callable[[Progress], None]) -> Conver
         checkpoint = _load(request, journal)
         name = request.file_name(checkpoint.name)
         refuse_existing([request.output / name], overwrite=request.overwrite)
-        source = _source(request, checkpoint)
+        source, validation = _material(request, checkpoint)
     last = manifest_path(Path(name)).name
     with publishing(request.output, last=last, overwrite=request.overwrite) as folder:
         artefact = folder / name
-        built = _built(request, checkpoint, source, artefact, journal)
+        built = _built(request, checkpoint, source, validation, artefact, journal)
         manifest = describe(request, checkpoint, artefact, built)
         with journal.stage(Stage.VERIFY):
             write_golden(golden_path(artefact), golden(checkpoint))
@@ -75,11 +77,13 @@ def _load(request: ConvertRequest, journal: Journal) -> Checkpoint:
     return replace(checkpoint, labels=labels, aliases={})
 
 
-def _source(request: ConvertRequest, checkpoint: Checkpoint) -> CalibrationCache | list[Path] | None:
-    if not needs_ranges(request.target, request.quantization):
-        return None
+def _material(
+    request: ConvertRequest, checkpoint: Checkpoint
+) -> tuple[CalibrationCache | list[Path] | None, LabelledPhotos | None]:
+    """What to calibrate with and what to measure the accuracy on, found before anything slow is begun."""
     try:
-        return find_source(request, checkpoint)
+        source = find_source(request, checkpoint) if needs_ranges(request.target, request.quantization) else None
+        return source, find_validation(request, checkpoint, source)
     except CalibrationError as exc:
         raise DataError(str(exc)) from exc
 
@@ -88,11 +92,12 @@ def _built(
     request: ConvertRequest,
     checkpoint: Checkpoint,
     source: CalibrationCache | list[Path] | None,
+    validation: LabelledPhotos | None,
     artefact: Path,
     journal: Journal,
 ) -> Built:
     try:
-        return _WRITERS[request.target](request, checkpoint, source, artefact, journal)
+        return _WRITERS[request.target](request, checkpoint, source, validation, artefact, journal)
     except CalibrationError as exc:
         raise DataError(str(exc)) from exc
     except ConverterError as exc:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from evit_calibration.cache import CalibrationCache
+from evit_calibration.sensitivity import OperatorLoss, measure_operators
 from evit_converters import coreml
 from evit_edge import __version__
+from evit_edge.evaluation.dataset import LabelledPhotos
 from evit_edge.models.checkpoints import Checkpoint
 from evit_edge.models.neural_engine import neural_engine
+from evit_edge.pipeline.budget import BudgetReport, keep_promise, validation_on
 from evit_edge.pipeline.contents import Built, carried_description, description
 from evit_edge.pipeline.journal import Journal
 from evit_edge.pipeline.ranges import Calibrated, FloatGraph, calibrate
-from evit_edge.pipeline.request import ConvertRequest, Stage
+from evit_edge.pipeline.request import Budget, ConvertRequest, Stage
+from evit_edge.runtime import open_runner
 from evit_edge.runtime.coreml import Evaluator, Precision, read_package
 from evit_edge.runtime.coreml.description import distinct_labels
 from evit_edge.runtime.description import DESCRIPTION_KEY
-from evit_edge.tensors import Float32Array, UInt8Images
+from evit_edge.runtime.info import Runner
+from evit_edge.tensors import Float32Array, UInt8Images, centred_logits
 
 _NO_GAIN = (
     "int8-full makes the file small, but an A13 computes it no faster than int8: "
@@ -32,6 +40,7 @@ def write_coreml(
     request: ConvertRequest,
     checkpoint: Checkpoint,
     source: CalibrationCache | list[Path] | None,
+    validation: LabelledPhotos | None,
     artefact: Path,
     journal: Journal,
 ) -> Built:
@@ -41,6 +50,7 @@ def write_coreml(
         request: What to do.
         checkpoint: The model.
         source: Ranges or photos, where activations become integers.
+        validation: Photos to measure the accuracy on, where it was promised.
         artefact: Where the package shall be.
         journal: Told of each stage.
 
@@ -65,11 +75,76 @@ def write_coreml(
     if source is not None:
         journal.remark(Stage.CALIBRATE, _NO_GAIN)
         with journal.stage(Stage.CALIBRATE):
-            calibrated = _calibrated(source, request.seed, checkpoint, program, journal)
+            calibrated = _calibrated(source, request, checkpoint, program, journal)
+    writer = _Writer(request, checkpoint, program, calibrated, artefact)
+    found = None
+    if validation is not None and request.budget is not None:
+        with journal.stage(Stage.SEARCH):
+            found = _searched(writer, request.budget, validation, journal)
+    exempt = () if found is None else found.exempt
     with journal.stage(Stage.QUANTIZE):
-        ranges = None if calibrated is None else calibrated.spans
-        coreml.save(coreml.quantize(program, quantization, ranges), artefact)
-    return Built(calibrated, deployment_target=target.value)
+        writer.write(exempt)
+    return Built(
+        calibrated,
+        deployment_target=target.value,
+        exempt=dict.fromkeys(exempt, quantization.precision.value),
+        budget=None if found is None else found.entry,
+    )
+
+
+class _Writer:
+    """Writes the package, again and again where a search wants it with other exemptions."""
+
+    def __init__(
+        self,
+        request: ConvertRequest,
+        checkpoint: Checkpoint,
+        program: coreml.Program,
+        calibrated: Calibrated | None,
+        artefact: Path,
+    ) -> None:
+        self.request, self.checkpoint, self.program, self.artefact = request, checkpoint, program, artefact
+        self.quantization = coreml.Quantization(request.quantization.value)
+        self.ranges = None if calibrated is None else calibrated.spans
+
+    def write(self, names: tuple[str, ...]) -> None:
+        if self.artefact.exists():
+            shutil.rmtree(self.artefact)
+        coreml.save(coreml.quantize(self.program, self.quantization, self.ranges, exempt=names), self.artefact)
+
+    def open(self, names: tuple[str, ...]) -> Runner:
+        self.write(names)
+        return open_runner(self.artefact, preprocessing=self.checkpoint.preprocessing)
+
+    def losses(self, images: UInt8Images, tell: Callable[[float], None]) -> tuple[OperatorLoss, ...]:
+        """What each layer costs with rounded weights, on the Core ML evaluator."""
+        weights = {weight.name: weight for weight in coreml.quantizable_weights(self.program)}
+        with tempfile.TemporaryDirectory() as folder:
+            coreml.save(self.program, Path(folder) / "float.mlpackage")
+            package = read_package(Path(folder) / "float.mlpackage")
+
+            def scores(*rounded: str) -> npt.NDArray[np.float64]:
+                replaced = {name: torch.from_numpy(weights[name].rounded) for name in rounded}
+                answers = Evaluator(package, Precision.FLOAT32, weights=replaced).run(images).numpy()
+                return centred_logits(answers, self.request.output_kind)
+
+            return measure_operators(
+                [(weight.name, weight.kind) for weight in weights.values()],
+                scores,
+                scores(),
+                lambda done: tell(done / len(weights)),
+            )
+
+
+def _searched(writer: _Writer, budget: Budget, photos: LabelledPhotos, journal: Journal) -> BudgetReport:
+    with validation_on(photos, writer.request, writer.checkpoint, journal.counting(Stage.SEARCH)) as validation:
+        return keep_promise(
+            budget,
+            validation,
+            writer.open,
+            lambda images: writer.losses(images, journal.share(Stage.SEARCH)),
+            journal.trial,
+        )
 
 
 def _target(
@@ -109,7 +184,7 @@ def _interface(checkpoint: Checkpoint, request: ConvertRequest) -> coreml.Interf
 
 def _calibrated(
     source: CalibrationCache | list[Path],
-    seed: int,
+    request: ConvertRequest,
     checkpoint: Checkpoint,
     program: coreml.Program,
     journal: Journal,
@@ -122,7 +197,7 @@ def _calibrated(
             coreml.save(program, package)
             return _activations(Evaluator(read_package(package), Precision.FLOAT32), names)
 
-        return calibrate(source, seed, checkpoint, FloatGraph(names, opened), journal.tell)
+        return calibrate(source, request, checkpoint, FloatGraph(names, opened), journal.tell)
 
 
 def _activations(

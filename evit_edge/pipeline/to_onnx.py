@@ -10,6 +10,7 @@ import torch
 from evit_calibration.cache import CalibrationCache
 from evit_converters import onnx
 from evit_edge import __version__
+from evit_edge.evaluation.dataset import LabelledPhotos
 from evit_edge.models.checkpoints import Checkpoint
 from evit_edge.models.deploy import deploy
 from evit_edge.pipeline.contents import Built, carried_description, description
@@ -23,6 +24,7 @@ def write_onnx(
     request: ConvertRequest,
     checkpoint: Checkpoint,
     source: CalibrationCache | list[Path] | None,
+    validation: LabelledPhotos | None,
     artefact: Path,
     journal: Journal,
 ) -> Built:
@@ -32,6 +34,7 @@ def write_onnx(
         request: What to do.
         checkpoint: The model.
         source: Ranges or photos, where activations become integers.
+        validation: None: no accuracy can be promised for this format yet, and requests for it are refused.
         artefact: Where the file shall be.
         journal: Told of each stage.
 
@@ -48,7 +51,7 @@ def write_onnx(
     if source is not None:
         with journal.stage(Stage.CALIBRATE):
             graph = FloatGraph(tuple(onnx.activation_names(content)), lambda: onnx.activation_runner(content))
-            calibrated = calibrate(source, request.seed, checkpoint, graph, journal.tell)
+            calibrated = calibrate(source, request, checkpoint, graph, journal.tell)
     with journal.stage(Stage.QUANTIZE):
         ranges = None if calibrated is None else calibrated.spans
         content = onnx.quantize(content, onnx.Quantization(request.quantization.value), ranges)

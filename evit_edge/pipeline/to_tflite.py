@@ -8,21 +8,30 @@ from pathlib import Path
 import torch
 
 from evit_calibration.cache import CalibrationCache
+from evit_calibration.sensitivity import OperatorLoss
 from evit_converters import tflite
 from evit_edge import __version__
+from evit_edge.evaluation.dataset import LabelledPhotos
 from evit_edge.models.checkpoints import Checkpoint
 from evit_edge.models.deploy import deploy
+from evit_edge.pipeline.budget import BudgetReport, keep_promise, validation_on
 from evit_edge.pipeline.contents import Built, carried_description, description
 from evit_edge.pipeline.journal import Journal
-from evit_edge.pipeline.ranges import FloatGraph, calibrate
-from evit_edge.pipeline.request import ConvertRequest, Stage, Tuning
+from evit_edge.pipeline.ranges import Calibrated, FloatGraph, calibrate
+from evit_edge.pipeline.request import Budget, ConvertRequest, Stage, Tuning
+from evit_edge.runtime import open_runner
+from evit_edge.runtime.info import Runner
 from evit_edge.runtime.tflite_file import DESCRIPTION_NAME
+from evit_edge.tensors import OutputKind, UInt8Images
+
+Ranges = Mapping[str, tuple[float, float]]
 
 
 def write_tflite(
     request: ConvertRequest,
     checkpoint: Checkpoint,
     source: CalibrationCache | list[Path] | None,
+    validation: LabelledPhotos | None,
     artefact: Path,
     journal: Journal,
 ) -> Built:
@@ -32,32 +41,108 @@ def write_tflite(
         request: What to do.
         checkpoint: The model.
         source: Ranges or photos, where activations become integers.
+        validation: Photos to measure the accuracy on, where it was promised.
         artefact: Where the file shall be.
         journal: Told of each stage.
 
     Raises:
         CalibrationError: The ranges or photos cannot be used.
         ConverterError: The model cannot be exported, quantized or packed.
+        BudgetError: The promised accuracy cannot be kept.
     """
-    rule, side = checkpoint.preprocessing, checkpoint.config.image_size
     with journal.stage(Stage.EXPORT):
-        module = deploy(checkpoint.model, mean=rule.mean, std=rule.std, output_kind=request.output_kind)
-        content = tflite.export(module, torch.zeros(1, side, side, 3, dtype=torch.uint8))
+        content = export_float(checkpoint, request.output_kind)
     calibrated = None
     if source is not None:
         with journal.stage(Stage.CALIBRATE):
             graph = FloatGraph(tuple(tflite.activation_names(content)), lambda: tflite.activation_runner(content))
-            calibrated = calibrate(source, request.seed, checkpoint, graph, journal.tell)
+            calibrated = calibrate(source, request, checkpoint, graph, journal.tell)
+    writer = _Writer(request, checkpoint, content, calibrated, artefact)
+    found = None
+    if validation is not None and request.budget is not None:
+        with journal.stage(Stage.SEARCH):
+            found = _searched(writer, request.budget, validation, journal)
+    exempt = () if found is None else found.exempt
     with journal.stage(Stage.QUANTIZE):
-        ranges = None if calibrated is None else calibrated.spans
-        exempt, tuned = _tuned(content, ranges) if request.tuning is Tuning.HOST and ranges else ({}, ())
-        mode = tflite.Quantization(request.quantization.value)
-        content = tflite.quantize(content, mode, ranges, exempt=exempt)
-        artefact.write_bytes(tflite.pack_metadata(content, _metadata(checkpoint, request)))
+        writer.write(exempt)
     division = tflite.partitions(artefact.read_bytes())
     if division.partitions != 1:
         journal.remark(Stage.QUANTIZE, _slower(division))
-    return Built(calibrated, partitions=division.partitions, tuned=tuned)
+    return Built(
+        calibrated,
+        partitions=division.partitions,
+        tuned=writer.tuned_kinds,
+        exempt={name: precision.value for name, precision in writer.exemptions(exempt).items()},
+        budget=None if found is None else found.entry,
+    )
+
+
+def export_float(checkpoint: Checkpoint, output_kind: OutputKind) -> bytes:
+    """The inference form as a float .tflite.
+
+    Raises:
+        ConverterError: It cannot be exported.
+    """
+    rule, side = checkpoint.preprocessing, checkpoint.config.image_size
+    module = deploy(checkpoint.model, mean=rule.mean, std=rule.std, output_kind=output_kind)
+    return tflite.export(module, torch.zeros(1, side, side, 3, dtype=torch.uint8))
+
+
+class _Writer:
+    """Writes the artefact, again and again where a search wants it with other exemptions."""
+
+    def __init__(
+        self,
+        request: ConvertRequest,
+        checkpoint: Checkpoint,
+        content: bytes,
+        calibrated: Calibrated | None,
+        artefact: Path,
+    ) -> None:
+        self.request, self.checkpoint, self.content, self.artefact = request, checkpoint, content, artefact
+        self.mode = tflite.Quantization(request.quantization.value)
+        self.ranges: Ranges | None = None if calibrated is None else calibrated.spans
+        self.tuned: dict[str, tflite.Precision] = {}
+        self.tuned_kinds: tuple[str, ...] = ()
+        if request.tuning is Tuning.HOST and self.ranges is not None:
+            self.tuned, self.tuned_kinds = _tuned(content, self.ranges)
+
+    def exemptions(self, names: tuple[str, ...]) -> dict[str, tflite.Precision]:
+        """What is not int8 on purpose: stream and scores, what is faster so here, and what a search found."""
+        if self.mode is not tflite.Quantization.INT8:
+            return {}
+        return self.tuned | dict.fromkeys(
+            (*tflite.delicate_operators(self.content), *names), tflite.Precision.FLOAT
+        )
+
+    def write(self, names: tuple[str, ...]) -> None:
+        exempt = self.exemptions(names)
+        content = tflite.quantize(self.content, self.mode, self.ranges, exempt=exempt)
+        self.artefact.write_bytes(tflite.pack_metadata(content, _metadata(self.checkpoint, self.request)))
+
+    def open(self, names: tuple[str, ...]) -> Runner:
+        self.write(names)
+        return open_runner(self.artefact, preprocessing=self.checkpoint.preprocessing)
+
+
+def _searched(writer: _Writer, budget: Budget, photos: LabelledPhotos, journal: Journal) -> BudgetReport:
+    from evit_edge.sensitivity.measuring import tflite_losses
+
+    spared = set(writer.exemptions(()))
+
+    def losses(images: UInt8Images) -> tuple[OperatorLoss, ...]:
+        tell, kind = journal.share(Stage.SEARCH), writer.request.output_kind
+        every = tflite_losses(writer.content, writer.ranges or {}, images, tell, kind=kind)
+        return tuple(loss for loss in every if loss.name not in spared)
+
+    with validation_on(photos, writer.request, writer.checkpoint, journal.counting(Stage.SEARCH)) as validation:
+        return keep_promise(
+            budget,
+            validation,
+            writer.open,
+            losses,
+            journal.trial,
+        )
 
 
 def _tuned(

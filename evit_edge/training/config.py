@@ -68,6 +68,8 @@ class TrainConfig:
         workers: Processes that prepare photos; -1 chooses by the machine.
         cache_photos: Keep decoded photos in memory.
         compile_model: Use ``torch.compile``.
+        qat: ``int8`` trains on values that int8 can express, for a checkpoint that is to be quantized; None does
+            not. Starts from a trained checkpoint (``init``).
     """
 
     data: tuple[Path, ...]
@@ -103,6 +105,7 @@ class TrainConfig:
     workers: int = -1
     cache_photos: bool = True
     compile_model: bool = False
+    qat: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values outside their range, each by name."""
@@ -125,12 +128,21 @@ class TrainConfig:
             self.device in ("auto", "cpu", "cuda"), f"device {self.device!r} given; auto, cpu or cuda is accepted"
         )
 
+        _require(self.qat in (None, "int8"), f"--qat {self.qat} given; int8 is accepted")
+        _require(
+            self.qat is None or self.init is not None,
+            "--qat fine-tunes a trained checkpoint, whose BatchNorm statistics it keeps: give --from",
+        )
+        _require(self.qat is None or not self.compile_model, "--qat and --compile given; one of them is accepted")
+
     def to_json(self) -> dict[str, Any]:
         """As a JSON object, without what is only of this machine."""
         fields = asdict(self)
         fields["data"] = [path.name for path in self.data]
         fields["teachers"] = [Path(teacher).name for teacher in self.teachers]
         fields["init"] = None if self.init is None else Path(self.init).name
+        if self.qat is None:  # a run of a version without it goes on
+            del fields["qat"]
         return {key: value for key, value in fields.items() if key not in _INCIDENTAL}
 
     def digest(self) -> str:

@@ -19,6 +19,7 @@ from evit_edge.models.checkpoints import load_checkpoint, save_checkpoint
 from evit_edge.models.config import variant
 from evit_edge.models.efficientvit import EfficientViT
 from evit_edge.preprocessing import Preprocessing
+from evit_edge.training import fake_quantization
 from evit_edge.training.augment import Augmentation
 from evit_edge.training.config import TrainConfig
 from evit_edge.training.data import Split, eval_batches, find_photos, train_loader, worker_count
@@ -107,6 +108,8 @@ class _Run:
         torch.manual_seed(config.seed)
         self.preprocessing = Preprocessing(image_size=config.image_size, crop_fraction=config.crop_fraction)
         network, self.notes = _starting_network(config, len(split.labels))
+        if config.qat is not None:
+            fake_quantization.prepare(network)
         self.network = _placed(network, process.device)
         self.average = WeightAverage(self.network, config.ema_decay)
         self.optimizer = make_optimizer(self.network, config)

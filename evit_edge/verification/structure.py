@@ -34,6 +34,7 @@ def structure_gates(carried: Preprocessing | None, info: ModelInfo, manifest: Ma
         _equal("output kind", info.output_kind.value, stated.output_kind.value),
         _equal("labels", str(labels), str(stated.labels)),
         rule_gate(carried, manifest.preprocessing),
+        *budget_gates(manifest),
     ]
 
 
@@ -44,6 +45,20 @@ def rule_gate(carried: Preprocessing | None, stated: Preprocessing) -> Gate:
         return Gate.skip("resize rule", "the file carries none", required)
     measured = f"{carried.image_size} px of {carried.resize_to}, {carried.interpolation}"
     return Gate.check("resize rule", carried == stated, measured, required)
+
+
+def budget_gates(manifest: Manifest) -> list[Gate]:
+    """Whether the loss that the manifest records keeps the promise that it records; none where none was made."""
+    entry = manifest.budget
+    if entry is None:
+        return []
+    low, high = entry.interval
+    measured = (
+        f"{entry.drop:.2f} points [{low:.2f}, {high:.2f}] on {entry.photos} photos, "
+        f"{len(manifest.exempt)} operators exempted"
+    )
+    end = "with the interval's upper end " if entry.strict else ""
+    return [Gate.check("accuracy budget", entry.kept, measured, f"{end}at most {entry.max_drop:g} points")]
 
 
 def partitions_gate(artefact: Path, stated: int | None) -> Gate:

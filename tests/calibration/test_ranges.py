@@ -40,7 +40,7 @@ def test_minmax_keeps_every_value() -> None:
 @pytest.mark.parametrize("percentile", [90.0, 99.0, 99.99, 100.0])
 def test_percentiles_are_those_of_all_values_of_all_photos(percentile: float) -> None:
     photos = images(20)
-    ranges = collect_ranges(net, photos, rule=RangeRule(percentile=percentile))
+    ranges = collect_ranges(net, photos, rule=RangeRule(Estimator.PERCENTILE, percentile))
     for name, values in all_values(photos).items():
         low, high = np.percentile(values.astype(np.float64), [100 - percentile, percentile])
         step = float(np.abs(values).max()) / 2048  # the widest that a bin can be
@@ -50,7 +50,9 @@ def test_percentiles_are_those_of_all_values_of_all_photos(percentile: float) ->
 
 def test_the_100th_percentile_is_minmax() -> None:
     photos = images(3)
-    assert collect_ranges(net, photos, rule=RangeRule(percentile=100)) == collect_ranges(net, photos, rule=MINMAX)
+    assert collect_ranges(net, photos, rule=RangeRule(Estimator.PERCENTILE, 100)) == collect_ranges(
+        net, photos, rule=MINMAX
+    )
 
 
 def test_an_outlier_costs_minmax_its_resolution_and_the_percentile_nothing() -> None:
@@ -58,7 +60,9 @@ def test_an_outlier_costs_minmax_its_resolution_and_the_percentile_nothing() -> 
     values[1234] = 1000
     run = {"t": values}
     assert collect_ranges(lambda _: run, images(1), rule=MINMAX)["t"].maximum == 1000
-    assert collect_ranges(lambda _: run, images(1))["t"].maximum == pytest.approx(1, abs=1000 / 2048)
+    assert collect_ranges(lambda _: run, images(1), rule=RangeRule(Estimator.PERCENTILE))[
+        "t"
+    ].maximum == pytest.approx(1, abs=1000 / 2048)
 
 
 @settings(max_examples=20)
@@ -70,7 +74,7 @@ def test_the_order_of_the_photos_does_not_matter(order: list[int], rule: RangeRu
 
 @given(
     values=st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=30),
-    rule=st.sampled_from([MINMAX, RangeRule(), RangeRule(percentile=60)]),
+    rule=st.sampled_from([MINMAX, RangeRule(), RangeRule(Estimator.PERCENTILE, 60)]),
 )
 def test_zero_lies_inside_every_range_so_int8_has_a_zero_point(values: list[float], rule: RangeRule) -> None:
     span = collect_ranges(lambda _: {"t": np.float32(values)}, images(1), rule=rule)["t"]

@@ -264,3 +264,24 @@ def test_palette_of_as_many_values_as_entries_is_exact() -> None:
     assert found is not None
     assert np.array_equal(found[1][found[0]], weight)
     assert palette(weight[:, :9], 6) is None
+
+
+@pytest.mark.parametrize("quantization", [Quantization.INT8, Quantization.INT8_FULL])
+def test_exempted_weights_stay_float16(
+    quantization: Quantization, float16_program: Program, tmp_path: Path
+) -> None:
+    program = dataclasses.replace(float16_program, target=lowest_target(quantization))
+    ranges = ranges_of(program, tmp_path) if quantization is Quantization.INT8_FULL else None
+    first, second = coreml.quantizable_weights(program)
+    source = by_name(saved(program, tmp_path))
+    found = by_name(saved(coreml.quantize(program, quantization, ranges, exempt=[first.name]), tmp_path))
+    kept, encoded = (weight.name.removesuffix("_to_fp16") for weight in (first, second))
+    assert found[kept].encoding is source[kept].encoding
+    np.testing.assert_array_equal(found[kept].value, source[kept].value)
+    assert found[encoded].encoding is Encoding.AFFINE
+    np.testing.assert_allclose(found[encoded].value, second.rounded, rtol=2**-10)
+
+
+def test_an_unknown_exemption_is_refused(float16_program: Program) -> None:
+    with pytest.raises(QuantizationError, match="'nothing' is to be exempted"):
+        coreml.quantize(float16_program, Quantization.INT8, exempt=["nothing"])

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     )
     from evit_converters.coreml.package import save
     from evit_converters.coreml.program import Program
-    from evit_converters.coreml.quantization import activation_names, quantize
+    from evit_converters.coreml.quantization import (
+        QuantizableWeight,
+        activation_names,
+        quantizable_weights,
+        quantize,
+    )
 
 __all__ = [
     "Advice",
@@ -32,12 +37,14 @@ __all__ = [
     "Interface",
     "OutputKind",
     "Program",
+    "QuantizableWeight",
     "Quantization",
     "activation_names",
     "advise",
     "check_target",
     "export",
     "lowest_target",
+    "quantizable_weights",
     "quantize",
     "save",
 ]
@@ -56,6 +63,8 @@ _HOMES = {
     "check_target": "modes",
     "export": "exporter",
     "lowest_target": "modes",
+    "QuantizableWeight": "quantization",
+    "quantizable_weights": "quantization",
     "quantize": "quantization",
     "save": "package",
 }

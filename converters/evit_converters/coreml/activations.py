@@ -32,8 +32,11 @@ class _Table(dict[str, dict[str, float]]):
 class QuantizeActivations(AbstractGraphPass):  # type: ignore[misc]  # coremltools has no types
     """Put the pairs in, with symmetric int8 codes of the given ranges."""
 
-    def __init__(self, ranges: Mapping[str, tuple[float, float]] | None) -> None:
+    def __init__(
+        self, ranges: Mapping[str, tuple[float, float]] | None, exempt: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__()
+        self.exempt = exempt
         self.table = _Table()
         for name, (low, high) in (ranges or {}).items():
             self.table[name] = {"rmin": low, "rmax": high}
@@ -43,7 +46,7 @@ class QuantizeActivations(AbstractGraphPass):  # type: ignore[misc]  # coremltoo
         block = program.functions["main"]
         _share_between_concatenated(block, self.table)
         config = OptimizationConfig(global_config=OpLinearQuantizerConfig(mode="linear_symmetric"))
-        for name in _additions_of_constants(block):
+        for name in (*_additions_of_constants(block), *_readers(block, self.exempt)):
             config.set_op_name(name, None)
         for kind in (insert_prefix_quantize_dequantize_pair, insert_suffix_quantize_dequantize_pair):
             graph_pass = kind()
@@ -60,6 +63,12 @@ def _additions_of_constants(block: Any) -> list[str]:
         for operation in block.operations
         if operation.op_type == "add" and any(operation.inputs[side].val is not None for side in "xy")
     ]
+
+
+def _readers(block: Any, weights: frozenset[str]) -> list[str]:
+    """Names of the layers with these weights."""
+    layers = (operation for operation in block.operations if operation.op_type in {"conv", "linear"})
+    return [layer.name for layer in layers if layer.inputs["weight"].name in weights]
 
 
 def _share_between_concatenated(block: Any, table: _Table) -> None:

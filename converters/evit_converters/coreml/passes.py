@@ -91,20 +91,23 @@ def beyond_float16(model: Any) -> str | None:
 class EncodeWeights(AbstractGraphPass):  # type: ignore[misc]  # coremltools has no types
     """Replace each weight of a convolution or linear layer by its encoding."""
 
-    def __init__(self, encoder: Encoder, *, threshold: int = WEIGHT_THRESHOLD) -> None:
+    def __init__(
+        self, encoder: Encoder, *, threshold: int = WEIGHT_THRESHOLD, exempt: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.threshold = threshold
+        self.exempt = exempt
 
     def apply(self, program: Any) -> None:
         """Change the main function."""
-        _encode(program.functions["main"], self.encoder, self.threshold)
+        _encode(program.functions["main"], self.encoder, self.threshold, self.exempt)
 
 
 @block_context_manager  # type: ignore[untyped-decorator]
-def _encode(block: Any, encoder: Encoder, threshold: int) -> None:
+def _encode(block: Any, encoder: Encoder, threshold: int, exempt: frozenset[str]) -> None:
     for constant in list(weights(block, threshold)):
-        encoded = encoder(constant)
+        encoded = None if constant.outputs[0].name in exempt else encoder(constant)
         if encoded is not None:
             block.replace_uses_of_var_after_op(
                 anchor_op=constant, old_var=constant.outputs[0], new_var=encoded, no_check_var_types=True

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evit_converters.tflite.activations import activation_runner
+    from evit_converters.tflite.alone import Alone
     from evit_converters.tflite.classifier import ImageClassifier
+    from evit_converters.tflite.delicate import delicate_operators, score_operators
     from evit_converters.tflite.exporter import export
     from evit_converters.tflite.metadata import ModelMetadata, Normalization, read_metadata
     from evit_converters.tflite.modes import Precision, QuantizableOperator, Quantization
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from evit_converters.tflite.tuning import faster_in_float
 
 __all__ = [
+    "Alone",
     "ImageClassifier",
     "ModelMetadata",
     "Normalization",
@@ -31,6 +34,7 @@ __all__ = [
     "Quantization",
     "activation_names",
     "activation_runner",
+    "delicate_operators",
     "export",
     "faster_in_float",
     "pack_metadata",
@@ -38,9 +42,11 @@ __all__ = [
     "quantizable_operators",
     "quantize",
     "read_metadata",
+    "score_operators",
 ]
 
 _HOMES = {
+    "Alone": "alone",
     "ImageClassifier": "classifier",
     "ModelMetadata": "metadata",
     "Normalization": "metadata",
@@ -50,6 +56,7 @@ _HOMES = {
     "Quantization": "modes",
     "activation_names": "quantization",
     "activation_runner": "activations",
+    "delicate_operators": "delicate",
     "export": "exporter",
     "faster_in_float": "tuning",
     "pack_metadata": "pack",
@@ -57,6 +64,7 @@ _HOMES = {
     "quantizable_operators": "quantization",
     "quantize": "quantization",
     "read_metadata": "metadata",
+    "score_operators": "delicate",
 }
 
 

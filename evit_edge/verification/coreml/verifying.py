@@ -39,7 +39,7 @@ from evit_edge.verification.gates import Gate, Thresholds, VerificationReport
 from evit_edge.verification.parity import measure_parity
 from evit_edge.verification.request import VerifyRequest
 from evit_edge.verification.sources import load_source, source_weights
-from evit_edge.verification.structure import rule_gate, same_sha256
+from evit_edge.verification.structure import budget_gates, rule_gate, same_sha256
 
 _SAME_WEIGHTS = 8.0
 """Error of golden logits over torch's own float32 error: another machine sums in another order."""
@@ -118,6 +118,7 @@ def _manifest_gates(subject: _Subject, runner: CoreMLRunner) -> list[Gate]:
             )
         ),
         rule_gate(read_description(subject.package).preprocessing, subject.manifest.preprocessing),
+        *budget_gates(subject.manifest),
     ]
 
 
