@@ -24,7 +24,7 @@ def write_onnx(
     request: ConvertRequest,
     checkpoint: Checkpoint,
     source: CalibrationCache | list[Path] | None,
-    validation: LabelledPhotos | None,
+    _validation: LabelledPhotos | None,
     artefact: Path,
     journal: Journal,
 ) -> Built:
@@ -34,7 +34,7 @@ def write_onnx(
         request: What to do.
         checkpoint: The model.
         source: Ranges or photos, where activations become integers.
-        validation: None: no accuracy can be promised for this format yet, and requests for it are refused.
+        _validation: None: no accuracy can be promised for this format yet, and requests for it are refused.
         artefact: Where the file shall be.
         journal: Told of each stage.
 
