@@ -25,7 +25,7 @@ import numpy.typing as npt
 import skimage.data
 import torch
 from ai_edge_quantizer import quantizer, recipe
-from int8_vs_stock import PHOTOS, measure, min_max_ranges, randomised, timm
+from int8_vs_stock import PHOTOS, measure, min_max_ranges, quantized, randomised, timm
 from torch import nn
 
 from evit_converters import tflite
@@ -124,7 +124,7 @@ def our_int8(models: Models, name: str) -> bytes:
     """Our float, quantized."""
     content = models[f"{name} float"]
     ranges = min_max_ranges(content, [image[0] for image in pictures(content)])
-    return tflite.quantize(content, tflite.Quantization.INT8, ranges)
+    return quantized(content, ranges)
 
 
 _MAKERS: dict[str, Callable[[Models, str], bytes]] = {
