@@ -27,7 +27,9 @@ _CAMERA_PATH = "/camera"
 _KEY = re.compile("[0-9a-f]{32}")
 _HEADER = struct.Struct("<Id")  # the run, and when the picture was taken, seconds on the link's clock
 _CONNECTING_S = 10.0
-_POLICY_VIOLATION, _TOO_BIG = 1008, 1009  # RFC 6455, section 7.4.1
+_GOING_AWAY, _POLICY_VIOLATION, _TOO_BIG = 1001, 1008, 1009  # RFC 6455, section 7.4.1
+
+_Outbox = asyncio.Queue[dict[str, Any] | None]  # None closes the socket
 
 
 class _RefusedError(Exception):
@@ -60,7 +62,7 @@ class CameraLink:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        self._outbox: asyncio.Queue[dict[str, Any]] | None = None
+        self._outbox: _Outbox | None = None
         self._connected = asyncio.Event()
         self._run = 0
         self._started: asyncio.Future[Started] | None = None
@@ -94,6 +96,12 @@ class CameraLink:
             self._tell(stop=True)
         self._run += 1
         self._started = self.on_picture = self.on_end = None
+
+    def close(self) -> None:
+        """Let go of the camera and close the socket."""
+        self.stop()
+        if self._outbox is not None:
+            self._outbox.put_nowait(None)
 
     async def serve(self, receive: Receive, send: Send) -> None:
         """Talk with the page's script until it goes, or sends what it should not."""
@@ -167,10 +175,11 @@ class CameraLink:
             self._outbox.put_nowait(what | {"at": self._clock()})
 
 
-async def _write(outbox: asyncio.Queue[dict[str, Any]], send: Send) -> None:
-    with suppress(OSError):  # it went meanwhile
-        while True:
-            await send({"type": "websocket.send", "text": json.dumps(await outbox.get())})
+async def _write(outbox: _Outbox, send: Send) -> None:
+    with suppress(OSError, RuntimeError):  # it went meanwhile, or was sent away
+        while (what := await outbox.get()) is not None:
+            await send({"type": "websocket.send", "text": json.dumps(what)})
+        await send({"type": "websocket.close", "code": _GOING_AWAY})
 
 
 page_link: ContextVar[CameraLink | None] = ContextVar("page_link", default=None)
@@ -214,6 +223,6 @@ class CameraSockets:
         try:
             await self._app(scope, receive, send)
         finally:
-            link.stop()
+            link.close()
             if self._links.get(key) is link:
                 del self._links[key]

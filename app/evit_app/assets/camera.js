@@ -30,6 +30,7 @@
 
   async function start(run, name) {
     if (!navigator.mediaDevices) throw new Error("browsers give their camera to https and localhost only");
+    if (!window.VideoFrame || !video.requestVideoFrameCallback) throw new Error("this browser is too old");
     const wanted = name && (await cameras()).find((one) => one.label === name);
     const which = wanted ? {deviceId: {exact: wanted.deviceId}} : {facingMode: {ideal: "environment"}};
     const asked = {width: {ideal: 640}, height: {ideal: 480}, frameRate: {ideal: 30}, ...which};
@@ -59,6 +60,7 @@
     try {
       await start(run, name);
     } catch (error) {
+      if (run === current) stop(video.srcObject);
       worker.postMessage({tell: {run, failed: error.name, reason: error.message}});
     }
   };

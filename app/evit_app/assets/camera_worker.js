@@ -93,7 +93,9 @@ onmessage = ({data}) => {
     url = data.open;
     connect();
   } else {
-    url = null;
-    socket?.close();
+    const old = socket;
+    url = socket = null;
+    halt(0);
+    old?.close();
   }
 };
