@@ -244,12 +244,17 @@ def test_a_benchmark_is_measured_shown_and_saved(browser, slow_model, tmp_path):
     assert "large.tflite" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_after_a_reload_it_goes_on(browser, served):
+@pytest.mark.parametrize("by", ["reload", "cut"])
+def test_after_a_reload_or_a_cut_connection_it_goes_on(browser, served, by):
     with opened(browser, served) as tab:
         tab.click(ENGLISH.start)
         tab.wait_for_label("red")
-        tab.page.reload()
-        tab.listen()
+        if by == "reload":
+            tab.page.reload()
+            tab.listen()
+        else:
+            tab.page.evaluate("() => window.sockets.at(-1).close()")
+            tab.wait_for("() => window.tracks[0].readyState === 'ended' && window.tracks.length === 2")
         tab.wait_for_label("red")
         tab.wait_for(FOUR_RATES)
 

@@ -154,7 +154,10 @@ def test_a_page_has_one_camera_socket_and_it_ends_with_the_page():
         (lambda run: json.dumps({"run": run}), 1008),
         (lambda run: json.dumps({"run": run, "started": "x", "names": 5}), 1008),
     ],
-    ids="large large-text empty short no-picture no-time no-json deep number nothing names".split(),
+    ids=[
+        *("large", "large-text", "empty", "short", "no-picture", "no-time"),
+        *("no-json", "deep", "number", "nothing", "names"),
+    ],
 )
 def test_what_the_script_does_not_send_closes_the_socket_and_the_page_starts_anew(message, code):
     async def scene():
