@@ -3,6 +3,7 @@
 const QUALITY = 0.8;
 const ON_THEIR_WAY = 2;
 const HEADER_BYTES = 12;
+const DRIFT_S = 1e-5; // between two messages, at the most: 300 millionths at 30 a second
 
 let socket = null, url = null;
 let run = 0, free = 0, busy = false, waiting = null;
@@ -37,9 +38,9 @@ function hold(next) {
 }
 
 // A message that left the server at `at` came in later: `at - now()` is never more than the clocks' true difference,
-// so that pictures are dated too early rather than too late.
+// so that pictures are dated too early rather than too late. What clocks drift apart is taken off.
 function obey({run: told, start, stop, at}) {
-  ahead = Math.max(ahead, at - now() / 1000);
+  ahead = Math.max(start === undefined ? ahead - DRIFT_S : -Infinity, at - now() / 1000);
   if (start !== undefined) {
     free = ON_THEIR_WAY;
     halt(told, start);
