@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
 
 from evit_app.pictures import live_jpeg, snapshot_jpeg
 from evit_app.pipeline import LabelledFrame, Pipeline
@@ -30,18 +28,11 @@ class LiveRun:
         pipeline: Not started yet.
         rule: The first model's, for the square on the picture.
         screen: Where it shows.
-        feed: What hands pictures to the pipeline's source, if anything has to; cancelled at the end.
     """
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        rule: Preprocessing,
-        screen: Screen,
-        feed: Callable[[], Coroutine[Any, Any, None]] | None = None,
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, rule: Preprocessing, screen: Screen) -> None:
         self.pipeline = pipeline
-        self._rule, self._screen, self._feed = rule, screen, feed
+        self._rule, self._screen = rule, screen
         self._last: LabelledFrame | None = None
 
     async def run(self) -> None:
@@ -50,16 +41,11 @@ class LiveRun:
         Raises:
             EvitEdgeError: What ended it, unless it was told to.
         """
-        feeding = asyncio.create_task(self._feed()) if self._feed is not None else None
         self.pipeline.start()
         try:
             await self._show_all()
         finally:
             await asyncio.to_thread(self.pipeline.stop)
-            if feeding is not None:
-                feeding.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await feeding
         if self.pipeline.error is not None:
             raise self.pipeline.error
 

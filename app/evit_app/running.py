@@ -13,7 +13,7 @@ from evit_app.choices import SourceChoice, SourceKind, open_source
 from evit_app.frames import FrameSource, Orientation, SourceError
 from evit_app.labels import LabelRule
 from evit_app.live import LiveRun
-from evit_app.own_camera import OwnCamera, camera_works
+from evit_app.own_camera import OwnCamera, camera_of, camera_works
 from evit_app.pipeline import Pipeline
 from evit_app.screen import Screen
 from evit_app.session import Session
@@ -98,11 +98,10 @@ class Running:
         Raises:
             EvitEdgeError: The source gives no pictures.
         """
-        camera = self._camera = None
         source: FrameSource
         if choice.kind is SourceKind.OWN_CAMERA:
-            camera = self._camera = OwnCamera(self._texts)
-            self._screen.camera_place.controls = [camera.control]
+            camera = self._camera = camera_of(self._page, self._texts)
+            self._screen.camera_place.controls = camera.controls
             self._page.update()
             source, names = await camera.open(choice.where)
             self._name_cameras(names)
@@ -111,7 +110,7 @@ class Running:
         runners = tuple(session.runner for session in self.sessions)
         pipeline = Pipeline(source, runners, rule=self._rule, orientation=self._orientation)
         rule = self.sessions[0].info.preprocessing
-        return LiveRun(pipeline, rule, self._screen, camera.feed if camera else None)
+        return LiveRun(pipeline, rule, self._screen)
 
     def _name_cameras(self, names: list[str]) -> None:
         """A browser tells its cameras' names after one was allowed."""
@@ -137,8 +136,10 @@ class Running:
             self._clear()
 
     def _clear(self) -> None:
-        self._run = self._task = None
-        self._screen.camera_place.controls = []  # taking the control away lets go of the camera
+        if self._camera is not None:
+            self._camera.close()
+        self._run = self._task = self._camera = None
+        self._screen.camera_place.controls = []
         self._screen.show_running(None)
         with contextlib.suppress(RuntimeError):  # the page may be gone
             self._page.update()
@@ -194,8 +195,6 @@ class Running:
     async def leave(self) -> None:
         """Stop, and remember whether to go on when the page comes back."""
         self._resume = self.is_on
-        if self._camera is not None:
-            self._camera.gone = True
         await self.stop()
 
     async def come_back(self) -> None:

@@ -111,12 +111,13 @@ def serve(opened: App, address: Address, tell: Callable[[str], Any]) -> None:
 def _guarded(opened: App, address: Address) -> ASGIApp:
     import flet
 
-    from evit_app.web import OwnPagesOnly, PicturesReleased, TokenOnly
+    from evit_app.camera_link import CameraSockets
+    from evit_app.web import CameraScript, OwnPagesOnly, TokenOnly
 
     os.environ.setdefault("FLET_SESSION_TIMEOUT", str(_KEPT_S))
     # assets_dir: by default a folder of that name in the current one would be served.
     asgi = flet.run(opened.start, assets_dir=str(ASSETS), no_cdn=True, export_asgi_app=True)
-    guarded: ASGIApp = OwnPagesOnly(PicturesReleased(asgi), address.origins)
+    guarded: ASGIApp = OwnPagesOnly(CameraSockets(CameraScript(asgi)), address.origins)
     return guarded if address.token is None else TokenOnly(guarded, address.token)
 
 

@@ -7,6 +7,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from evit_edge import __version__
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,33 +23,21 @@ _CONTENT_POLICY = (
 )
 
 
-# Flet's camera leaves every picture that it took in the browser as a blob, though it has read it at once: at 20
-# pictures a second more than 5 GB an hour.
-_RELEASE = b"""<script>
-(() => {
-  const create = URL.createObjectURL.bind(URL);
-  URL.createObjectURL = (blob) => {
-    const url = create(blob);
-    if (blob instanceof Blob && blob.type === "image/jpeg") setTimeout(() => URL.revokeObjectURL(url), 5000);
-    return url;
-  };
-})();
-</script>
-"""
+_SCRIPT = f'<script src="/camera.js?v={__version__}"></script>'.encode()
 
 
-class PicturesReleased:
-    """ASGI middleware. Lets the page give up the camera's pictures after they were read.
+class CameraScript:
+    """ASGI middleware. Adds the camera's script to pages; it has to come before Flet opens its socket.
 
     Args:
-        app: What serves the page.
+        app: What serves the pages.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a connection on; put a script at the head of a page."""
+        """Pass a connection on; put the script at the head of a page."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -63,7 +53,7 @@ class PicturesReleased:
                     message = {**message, "headers": kept}
             elif added and message.get("body"):
                 added = False
-                message = {**message, "body": message["body"].replace(b"<head>", b"<head>" + _RELEASE, 1)}
+                message = {**message, "body": message["body"].replace(b"<head>", b"<head>" + _SCRIPT, 1)}
             await send(message)
 
         await self._app(scope, receive, with_script)

@@ -1,8 +1,11 @@
 import asyncio
 import dataclasses
 import io
+import json
 import string
+import struct
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from PIL import Image
 
 from evit_app import benchmark_panel
 from evit_app.application import App
+from evit_app.camera_link import CameraLink, page_link
 from evit_app.choices import Shelf, SourceChoice, SourceKind, sources_here
 from evit_app.measuring import request_for
 from evit_app.server import ASSETS
@@ -36,7 +40,7 @@ class Client(Connection):
         super().__init__()
         self.loop, self.pubsubhub = loop, PubSubHub(loop=loop)
         self.file, self.asked, self.crashes, self.frames, self.saved = None, [], [], [], []
-        self.cameras, self.refusal, self.picture = [], None, b""
+        self.cameras, self.refusal = [], None
         self.session = None
         self.channels = {}
 
@@ -64,8 +68,6 @@ class Client(Connection):
             "pick_files": ([] if self.file is None else [self.file], None),
             "get_available_cameras": (self.cameras, None),
             "initialize": (None, self.refusal),
-            "supports_image_streaming": (False, None),
-            "take_picture": (self.picture, None) if self.picture else (None, "CameraException: the track ended"),
         }
         return answers.get(name, (None, None))
 
@@ -520,11 +522,8 @@ def test_without_any_source_a_video_or_a_picture_is_offered(shelf):
     play(scene)
 
 
-CAMERA = {"name": "Webcam", "lens_direction": "external", "sensor_orientation": 0, "lens_type": "unknown"}
-
-
 def half_green():
-    """A JPEG whose left half is green, as a mirroring browser hands it over."""
+    """A JPEG whose left half is green."""
     picture = np.full((48, 64, 3), (200, 20, 60), np.uint8)
     picture[:, :32] = (20, 200, 60)
     stream = io.BytesIO()
@@ -532,16 +531,144 @@ def half_green():
     return stream.getvalue()
 
 
-def test_a_browsers_camera_is_shown_unmirrored_and_named(shelf):
+class Script:
+    """A browser's end of the camera's socket: answers as the page's script does."""
+
+    def __init__(self, cameras=(), refusal=None):
+        self.cameras, self.refusal, self.told = list(cameras), refusal, []
+        self.inbox, self.link = asyncio.Queue(), CameraLink()
+        page_link.set(self.link)
+        self.inbox.put_nowait({"type": "websocket.connect"})
+        self.serving = asyncio.create_task(self.link.serve(self.inbox.get, self.receive))
+
+    async def receive(self, message):
+        if message["type"] != "websocket.send":
+            return
+        told = json.loads(message["text"])
+        self.told.append(told)
+        if "start" not in told:
+            return
+        run, wanted = told["run"], told["start"]
+        if self.refusal is not None:
+            self.tell(run=run, failed=self.refusal[0], reason=self.refusal[1])
+        else:
+            self.tell(run=run, started=wanted or self.cameras[0], names=self.cameras)
+
+    def tell(self, **what):
+        self.inbox.put_nowait({"type": "websocket.receive", "text": json.dumps(what)})
+
+    def show(self, jpeg):
+        """Send a picture that was taken now."""
+        run = next(told["run"] for told in reversed(self.told) if "start" in told)
+        content = struct.pack("<Id", run, time.perf_counter()) + jpeg
+        self.inbox.put_nowait({"type": "websocket.receive", "bytes": content})
+        return run
+
+    async def show_until(self, condition):
+        for _ in range(500):
+            if condition():
+                return
+            self.show(half_green())
+            await asyncio.sleep(0.05)
+        raise AssertionError("it did not come")
+
+    async def leave(self):
+        self.inbox.put_nowait({"type": "websocket.disconnect"})
+        await self.serving
+
+
+def test_a_browsers_camera_is_shown_as_it_is_and_named(shelf):
     async def scene():
+        script = Script(["Webcam", "Other"])
         s = await Scene(shelf).open()
-        s.client.cameras, s.client.picture = [CAMERA], half_green()
         await s.start()
-        await s.until_frames(2)
+        await s.until(lambda: "Live: Webcam" in s.texts)
+        await script.show_until(lambda: len(s.client.frames) >= 2)
         frame = np.asarray(Image.open(io.BytesIO(s.client.frames[-1][1:])))
-        assert frame[24, 4].argmax() == 0
-        assert frame[24, 60].argmax() == 1
-        assert [option.text for option in s.choice(ENGLISH.source).options] == ["Webcam"]
+        assert frame[24, 4].argmax() == 1
+        assert frame[24, 60].argmax() == 0
+        options = s.choice(ENGLISH.source).options
+        assert [option.text for option in options] == ["Webcam", "Other"]
+        await s.choose(ENGLISH.source, options[1].key)
+        await s.until(lambda: "Live: Other" in s.texts)
+        await s.click(ENGLISH.stop)
+        await s.until(lambda: script.told[-1].get("stop") is True)
+        await script.leave()
+        return s.client
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        (("NotFoundError", "Requested device not found"), ENGLISH.no_camera),
+        (("NotAllowedError", "the user said no"), ENGLISH.camera_refused),
+        (("NotReadableError", "in use"), "in use"),
+    ],
+    ids=["none", "refused", "in-use"],
+)
+def test_a_browser_without_a_usable_camera_is_told(shelf, refusal, told):
+    async def scene():
+        script = Script(refusal=refusal)
+        s = await Scene(shelf).open()
+        await s.click(ENGLISH.start)
+        await s.until(lambda: told in s.told)
+        assert ENGLISH.offer in s.told
+        await script.leave()
+        return s.client
+
+    play(scene)
+
+
+@pytest.mark.parametrize("by", ["track", "connection", "garbage"])
+def test_a_camera_that_is_unplugged_is_told(shelf, by):
+    async def scene():
+        script = Script(["Webcam"])
+        s = await Scene(shelf).open()
+        await s.start()
+        await s.until(lambda: "Live: Webcam" in s.texts)
+        await script.show_until(lambda: len(s.client.frames) >= 2)
+        if by == "track":
+            script.tell(run=script.show(half_green()), failed="TrackEnded", reason="it ended")
+        elif by == "connection":
+            await script.leave()
+        else:
+            script.show(b"no picture at all")
+        told = {"track": "TrackEnded: it ended", "connection": "was closed", "garbage": "that are no picture"}[by]
+        await s.until(lambda: told in s.told)
+        assert ENGLISH.stopped in s.texts
+        if by != "connection":
+            await script.leave()
+        return s.client
+
+    play(scene)
+
+
+CAMERA = {"name": "Back", "lens_direction": "back", "sensor_orientation": 90, "lens_type": "unknown"}
+
+
+def phone(scene):
+    scene.page.platform = ft.PagePlatform.ANDROID
+    return scene
+
+
+def test_a_phones_image_stream_is_turned_upright(shelf):
+    async def scene():
+        s = phone(Scene(shelf, web=False))
+        s.client.cameras = [CAMERA]
+        await s.open()
+        await s.start()
+        await s.until(lambda: ("start_image_stream", None) in s.client.asked)
+        (camera,) = [one for one in controls_of(s.page.controls) if type(one).__name__ == "Camera"]
+        picture = {"width": 64, "height": 48, "format": None, "encoded_format": "jpeg", "bytes": half_green()}
+        for _ in range(3):
+            await s.session.dispatch_event(camera._i, "stream_image", picture)
+            await s.until_frames(1)
+        frame = np.asarray(Image.open(io.BytesIO(s.client.frames[-1][1:])))
+        assert frame.shape == (64, 48, 3)
+        assert frame[4, 24].argmax() == 1
+        assert frame[60, 24].argmax() == 0
         await s.click(ENGLISH.stop)
         return s.client
 
@@ -553,31 +680,16 @@ def test_a_browsers_camera_is_shown_unmirrored_and_named(shelf):
     [
         ([], None, ENGLISH.no_camera),
         ([CAMERA], "CameraException(CameraAccessDenied, the user said no)", ENGLISH.camera_refused),
-        ([CAMERA], "CameraException(cameraNotReadable, in use)", "in use"),
     ],
-    ids=["none", "refused", "in-use"],
+    ids=["none", "refused"],
 )
-def test_a_browser_without_a_usable_camera_is_told(shelf, cameras, refusal, told):
+def test_a_phone_without_a_usable_camera_is_told(shelf, cameras, refusal, told):
     async def scene():
-        s = await Scene(shelf).open()
+        s = phone(Scene(shelf, web=False))
         s.client.cameras, s.client.refusal = cameras, refusal
+        await s.open()
         await s.click(ENGLISH.start)
         await s.until(lambda: told in s.told)
-        assert ENGLISH.offer in s.told
-        return s.client
-
-    play(scene)
-
-
-def test_a_camera_that_is_unplugged_is_told(shelf):
-    async def scene():
-        s = await Scene(shelf).open()
-        s.client.cameras, s.client.picture = [CAMERA], half_green()
-        await s.start()
-        await s.until_frames(2)
-        s.client.picture = b""
-        await s.until(lambda: "the track ended" in s.told)
-        assert ENGLISH.stopped in s.texts
         return s.client
 
     play(scene)
