@@ -27,9 +27,9 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     ),
     "train": ("torch", "kornia", "opencv-python-headless", "safetensors", "huggingface_hub", "matplotlib"),
     "plot": ("matplotlib",),
-    "onnx": ("onnxruntime",),
+    "onnx": ("onnxruntime", "onnx", "onnxscript"),
     "phones": ("platformdirs",),
-    "app": ("flet", "flet-web", "opencv-python-headless"),
+    "app": ("flet", "flet-web", "flet-camera", "opencv-python-headless"),
 }
 _LINUX_ONLY = {"litert-torch", "ai-edge-quantizer"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evit_edge.errors import ArtefactError
 from evit_edge.evaluation.prediction import Progress
 from evit_edge.golden import Golden, read_golden
 from evit_edge.manifest import Manifest, golden_path, manifest_path, read_manifest
@@ -38,6 +39,8 @@ def verify(request: VerifyRequest, progress: Progress | None = None) -> Verifica
 
 
 def _verify_file(request: VerifyRequest, progress: Progress | None) -> VerificationReport:
+    if not request.artefact.is_file():
+        raise ArtefactError(f"no artefact at {request.artefact}; give a .tflite or .onnx file or a .mlpackage")
     manifest = request.manifest or read_manifest(manifest_path(request.artefact))
     runner, gates = _opened(request, manifest)
     golden = request.golden or read_golden(golden_path(request.artefact))
