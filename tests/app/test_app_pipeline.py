@@ -233,4 +233,7 @@ def test_a_model_that_breaks_while_running_ends_the_run_and_is_told(build, monke
 
 
 def test_a_pipeline_that_never_started_can_be_stopped(build):
-    build([]).stop()
+    pipeline = build([])
+    pipeline.stop()
+    assert pipeline.error is None
+    assert alive() == set()

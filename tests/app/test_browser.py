@@ -235,7 +235,8 @@ def test_a_benchmark_is_measured_shown_and_saved(browser, slow_model, tmp_path):
                 save = tab.button(ENGLISH.benchmark_save.format(kind=kind))
                 save.dispatch_event("click", timeout=3 * PATIENCE_MS)
             download.value.save_as(tmp_path / f"report.{kind.lower()}")
-        tab.wait_for(FOUR_RATES)  # the camera goes on
+        tab.wait_for("() => window.tracks.length === 2 && window.tracks[1].readyState === 'live'")  # it goes on
+        tab.wait_for_label("red")
         tab.shot("benchmark")
     report = read_report(tmp_path / "report.json")
     assert report.status is Status.COMPLETE
