@@ -114,7 +114,7 @@ def our_float(_: Models, name: str) -> bytes:
     if name.startswith("efficientvit"):
         model = EfficientViT(variant(name))
         model.load_state_dict(network_of(name).state_dict())
-        module = deploy(model.eval(), mean=rule.mean, std=rule.std)
+        module = deploy(model.eval(), mean=rule.mean, std=rule.std, tokenwise=True)
     else:
         module = tflite.ImageClassifier(network_of(name), image_size=(side, side), mean=rule.mean, std=rule.std)
     return tflite.export(module, torch.zeros(1, side, side, 3, dtype=torch.uint8))

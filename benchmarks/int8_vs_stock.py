@@ -56,7 +56,7 @@ def build_models(name: str) -> dict[str, bytes]:
     """The three files of one variant: ``stock``, ``float`` and ``int8``."""
     model = randomised(EfficientViT(variant(name)))
     rule = Preprocessing(image_size=model.config.image_size)
-    module = deploy(model, mean=rule.mean, std=rule.std)
+    module = deploy(model, mean=rule.mean, std=rule.std, tokenwise=True)
     side = rule.image_size
     ours = tflite.export(module, torch.zeros(1, side, side, 3, dtype=torch.uint8))
     ranges = min_max_ranges(ours, [rule.apply(getattr(skimage.data, photo)()) for photo in PHOTOS])

@@ -84,7 +84,7 @@ def export_float(checkpoint: Checkpoint, output_kind: OutputKind) -> bytes:
         ConverterError: It cannot be exported.
     """
     rule, side = checkpoint.preprocessing, checkpoint.config.image_size
-    module = deploy(checkpoint.model, mean=rule.mean, std=rule.std, output_kind=output_kind)
+    module = deploy(checkpoint.model, mean=rule.mean, std=rule.std, output_kind=output_kind, tokenwise=True)
     return tflite.export(module, torch.zeros(1, side, side, 3, dtype=torch.uint8))
 
 

@@ -99,8 +99,8 @@ def test_every_nth_row_is_a_convolution(size: int, strides: tuple[int, int]) -> 
     assert tflite.partitions(changed).partitions == 1
 
 
-def test_a_leading_cast_is_not_at_fault(int8_model: bytes) -> None:
-    report = tflite.partitions(int8_model)
+def test_a_leading_cast_is_not_at_fault(float_model: bytes) -> None:
+    report = tflite.partitions(float_model)
     assert [operator.kind for operator in report.native] == ["CAST"]
     assert report.at_fault == ()
 

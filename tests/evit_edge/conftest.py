@@ -191,7 +191,7 @@ def m0_artefact(
     from evit_edge.runtime.torch_checkpoint import TorchRunner
 
     path = tmp_path_factory.mktemp("artefact") / "random.tflite"
-    net = deploy(randomised_m0(), mean=M0_RULE.mean, std=M0_RULE.std)
+    net = deploy(randomised_m0(), mean=M0_RULE.mean, std=M0_RULE.std, tokenwise=True)
     path.write_bytes(export(net.eval(), torch.zeros(1, 128, 128, 3, dtype=torch.uint8)))
     described = {"preprocessing": M0_RULE.to_json(), "aliases": {"mug": "cup"}, "output_kind": "probabilities"}
     append(path, labels__txt="\n".join(M0_LABELS))

@@ -47,10 +47,11 @@ def normalised(image: torch.Tensor) -> torch.Tensor:
 )
 def test_logits_equal_the_train_form(name: str, side: int) -> None:
     model, image = randomised(variant(name).adapted(image_size=side, num_classes=50)), picture(side)
-    deployed = deploy(model, mean=MEAN, std=STD, output_kind=OutputKind.LOGITS)
     with torch.no_grad():
-        expected, actual = model(normalised(image)), deployed(image)
-    assert (actual - expected).abs().max() < 1e-5 * expected.abs().max()
+        expected = model(normalised(image))
+        for tokenwise in (False, True):
+            deployed = deploy(model, mean=MEAN, std=STD, output_kind=OutputKind.LOGITS, tokenwise=tokenwise)
+            assert (deployed(image) - expected).abs().max() < 1e-5 * expected.abs().max(), tokenwise
 
 
 @pytest.mark.parametrize("value", [0, 255], ids=["black", "white"])

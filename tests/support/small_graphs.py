@@ -9,7 +9,11 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 
-TYPES = {"float32": schema.TensorType.FLOAT32, "int32": schema.TensorType.INT32}
+TYPES = {
+    "float32": schema.TensorType.FLOAT32,
+    "int32": schema.TensorType.INT32,
+    "uint8": schema.TensorType.UINT8,
+}
 OPTIONS = {
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
@@ -18,6 +22,7 @@ OPTIONS = {
     "SUB": "SubOptions",
     "MUL": "MulOptions",
     "MEAN": "ReducerOptions",
+    "CAST": "CastOptions",
     "CONCATENATION": "ConcatenationOptions",
     "MAX_POOL_2D": "Pool2DOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
@@ -60,9 +65,9 @@ class GraphWriter:
         dtype = "int32" if np.issubdtype(array.dtype, np.integer) else "float32"
         return self.tensor(array.shape, dtype, array)
 
-    def input(self, shape: tuple[int, ...]) -> int:
+    def input(self, shape: tuple[int, ...], dtype: str = "float32") -> int:
         """A tensor that the caller feeds."""
-        self._main.inputs.append(self.tensor(shape))
+        self._main.inputs.append(self.tensor(shape, dtype))
         return int(self._main.inputs[-1])
 
     def add(self, kind: str, inputs: list[int], shape: tuple[int, ...], **options: Any) -> int:

@@ -131,15 +131,21 @@ class Graph:
         for operator in self.operators:
             yield from (int(t) for t in operator.outputs)
 
-    def opcode(self, kind: str) -> int:
-        """Index of an operator's code in the model's table, appended if it is not there."""
+    def opcode(self, kind: str, version: int = 1) -> int:
+        """Index of an operator's code in the model's table, appended if it is not there.
+
+        Args:
+            kind: In the schema's spelling.
+            version: The first that knows the operand types wanted; an entry of an older one is raised to it.
+        """
         builtin = getattr(schema.BuiltinOperator, kind)
         for index, code in enumerate(self.model.operatorCodes):
             if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+                code.version = max(code.version, version)
                 return index
         code = schema.OperatorCodeT()
         # Old readers look at the one-byte field alone; 127 there means "see the other field".
-        code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), 1
+        code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), version
         self.model.operatorCodes.append(code)
         return len(self.model.operatorCodes) - 1
 

@@ -37,6 +37,7 @@ def lower(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> Ranges:
     extended = dict(ranges)
     large_depthwise_to_dense(graph)
     relu_before_concatenation(graph, extended)
+    input_scale_to_weights(graph, extended)
     pixel_pairs(graph, extended)
     return extended
 
@@ -106,6 +107,42 @@ def _relu_of(graph: Graph, relu: Any, part: int, result: int, ranges: Ranges) ->
     twin.outputs = [_twin(graph, part, f"{graph.name(part)}_relu", graph.shape(part))]
     ranges[f"{graph.name(part)}_relu"] = ranges[graph.name(result)]
     return twin
+
+
+def input_scale_to_weights(graph: Graph, ranges: Ranges) -> None:
+    """MUL by a factor for each channel before the first convolution becomes part of that convolution's weights.
+
+    Centred pixels are then what is quantized, and :mod:`~evit_converters.tflite.pixels` can do without rounding.
+    """
+    producers, consumers = graph.producers(), graph.consumers()
+    for scaling in [operator for operator in graph.operators if graph.kind(operator) == "MUL"]:
+        source, result = (int(tensor) for tensor in (scaling.inputs[0], scaling.outputs[0]))
+        centring, readers = producers.get(source), consumers.get(result, [])
+        padding = readers[0] if len(readers) == 1 and graph.kind(readers[0]) == "PAD" else None
+        convs = consumers.get(int(padding.outputs[0]), []) if padding else readers
+        factors = _by_channel(graph, scaling)
+        if centring is None or graph.kind(centring) != "SUB" or not _alone(graph, centring, consumers):
+            continue
+        whole = [graph.kind(conv) for conv in convs] == ["CONV_2D"] and graph.is_constant(int(convs[0].inputs[1]))
+        if factors is None or not whole or {result, *(padding.outputs if padding else ())} & {*graph.outputs}:
+            continue
+        conv = convs[0]
+        kernel = graph.constant(int(conv.inputs[1])) * factors  # (C', k, k, C)
+        conv.inputs = [int(conv.inputs[0]), _stored(graph, conv.inputs[1], kernel), *conv.inputs[2:]]
+        readers[0].inputs = [source, *readers[0].inputs[1:]]
+        if padding is not None:
+            ranges[graph.name(int(padding.outputs[0]))] = ranges[graph.name(source)]
+        graph.model.subgraphs[0].operators = [other for other in graph.operators if other is not scaling]
+
+
+def _by_channel(graph: Graph, operator: Any) -> npt.NDArray[Any] | None:
+    """The stored operand of elementwise arithmetic, if it is one number for each channel; (C,)."""
+    factor = int(operator.inputs[1])
+    channels = graph.shape(int(operator.outputs[0]))[-1]
+    if not graph.is_constant(factor) or operator.builtinOptions.fusedActivationFunction:
+        return None
+    values = np.broadcast_to(graph.constant(factor), (*graph.shape(factor)[:-1], channels)).reshape(-1, channels)
+    return values[0] if bool((values == values[0]).all()) else None
 
 
 def pixel_pairs(graph: Graph, ranges: Ranges) -> None:

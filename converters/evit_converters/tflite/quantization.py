@@ -21,6 +21,7 @@ from evit_converters.tflite.graph import Graph
 from evit_converters.tflite.integers import PIXELS, bytes_at_both_ends, pixels_as_float
 from evit_converters.tflite.lowering import lower
 from evit_converters.tflite.modes import NEED_RANGES, Precision, QuantizableOperator, Quantization
+from evit_converters.tflite.pixels import exact_pixels
 from evit_converters.tflite.placement import MOVES, float_operators
 from evit_converters.tflite.recipes import int8_recipe, recipe
 
@@ -76,7 +77,8 @@ def _int8(graph: Graph, ranges: Mapping[str, tuple[float, float]], exempt: Mappi
     wide = frozenset(place for place, precision in exempted.items() if precision is Precision.INT16)
 
     def build(barred: frozenset[int]) -> bytes:
-        return drop_clamped_relu(_run_quantizer(content, int8_recipe(graph, barred, wide), fitting))
+        quantized = _run_quantizer(content, int8_recipe(graph, barred, wide), fitting)
+        return exact_pixels(drop_clamped_relu(quantized))
 
     return settled(graph, build, frozenset(exempted))
 
