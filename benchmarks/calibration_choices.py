@@ -2,7 +2,8 @@
 
 EfficientViT-M0 is the shipped model on validation photos. MobileNetV3-Large and MobileViT-XXS are timm's, with
 random weights and BatchNorm statistics (nothing trained is at hand offline): their SQNR is of honest noise, their
-answers mean nothing. All int8 models leave the classifier in float but for the rows that say otherwise.
+answers mean nothing. All int8 models leave in float what the converter leaves there (scores, residual stream), but
+for the rows that say otherwise.
 
     python benchmarks/calibration_choices.py --data ../shared/data
     python benchmarks/calibration_choices.py --data ../shared/data --only everyday --photos 400
@@ -55,11 +56,11 @@ def build(name: str) -> tuple[bytes, Preprocessing]:
     """A float .tflite and how photos become its input."""
     if name == "everyday":
         checkpoint = load_checkpoint(name)
-        return export_float(checkpoint, OutputKind.PROBABILITIES), checkpoint.preprocessing
+        return export_float(checkpoint, OutputKind.LOGITS), checkpoint.preprocessing
     side = 256 if name.startswith("mobilevit") else 224
     torch.manual_seed(0)
     net = randomised(timm().create_model(name).eval())
-    classifier = tflite.ImageClassifier(net, image_size=(side, side), mean=MEAN, std=STD)
+    classifier = tflite.ImageClassifier(net, image_size=(side, side), mean=MEAN, std=STD, softmax=False)
     return tflite.export(classifier, classifier.example), Preprocessing(image_size=side)
 
 
@@ -115,26 +116,32 @@ def all_ranges(model: bytes, images: Images) -> dict[str, Ranges]:
 
 def measure(name: str, calibration: Images, photos: npt.NDArray[np.uint8], model: bytes) -> list[Row]:
     """All rows of one network."""
-    reference = scores_of(model, photos)
+    reference = scores_of(model, photos, OutputKind.LOGITS)
     ranges = all_ranges(model, calibration)
-    spared = frozenset(tflite.score_operators(model))
+    spared = frozenset(tflite.delicate_operators(model))
 
     def loss(content: bytes, spans: Mapping[str, tuple[float, float]], exempt: frozenset[str]) -> Loss:
         int8 = tflite.quantize(content, Quantization.INT8, spans, exempt=dict.fromkeys(exempt, Precision.FLOAT))
-        return measure_loss(scores_of(int8, photos), reference)
+        return measure_loss(scores_of(int8, photos, OutputKind.LOGITS), reference)
 
     rows = [Row(name, f"ranges: {key}", loss(model, spans, spared)) for key, spans in ranges.items()]
-    rows.append(Row(name, "ranges: mse, classifier in int8", loss(model, ranges["mse"], frozenset())))
+    rows.append(Row(name, "ranges: mse, everything in int8", loss(model, ranges["mse"], frozenset())))
     moments = collect_moments(model, calibration[: len(calibration) // 2])
     for how in Weights:
         content = rounded(model, moments, how, spared)
-        rows.append(Row(name, f"weights alone: {how}", measure_loss(scores_of(content, photos), reference)))
+        rows.append(
+            Row(
+                name,
+                f"weights alone: {how}",
+                measure_loss(scores_of(content, photos, OutputKind.LOGITS), reference),
+            )
+        )
         rows.append(Row(name, f"ranges: mse, weights: {how}", loss(content, ranges["mse"], spared)))
     content = rounded(model, moments, Weights.GPTQ, frozenset())
     rows.append(
         Row(
             name,
-            f"ranges: mse, weights: {Weights.GPTQ}, classifier in int8",
+            f"ranges: mse, weights: {Weights.GPTQ}, everything in int8",
             loss(content, ranges["mse"], frozenset()),
         )
     )

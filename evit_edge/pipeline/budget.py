@@ -230,6 +230,6 @@ def _missed(report: BudgetReport) -> str:
     return (
         f"no model of {entry.trials} tried keeps {measure} within {entry.max_drop:g} points on {entry.photos} "
         f"photos; the best loses {entry.drop:.2f} [{entry.interval[0]:.2f}, {entry.interval[1]:.2f}] with "
-        f"{len(report.exempt)} operators in float; most at fault: {worst or 'none'}; allow more, give more "
+        f"{len(report.exempt)} operators exempted; most at fault: {worst or 'none'}; allow more, give more "
         "photos, or fine-tune with evit-edge train --qat int8"
     )
