@@ -1,0 +1,11 @@
+"""``evit-edge analyze``: the measurements of the EfficientViT paper's section 2, one command each."""
+
+from __future__ import annotations
+
+import typer
+
+analyze_app = typer.Typer(
+    name="analyze",
+    no_args_is_help=True,
+    help="What a network's design costs: the measurements of the EfficientViT paper's section 2, for any classifier.",
+)
