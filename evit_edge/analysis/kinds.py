@@ -32,9 +32,7 @@ _OF_CLASS = {
     OpClass.COPY: Kind.COPY,
     OpClass.CONVERSION: Kind.COPY,
 }
-_MULTIPLICATIONS = (
-    "scaled_dot_product_attention _scaled_dot_product_attention_math _scaled_dot_product_cudnn_attention"
-)
+_MULTIPLICATIONS = "scaled_dot_product_attention _scaled_dot_product_attention_math"
 _OF_NAME: dict[Kind, str] = {
     Kind.MULTIPLICATION: f"{_MULTIPLICATIONS} conv_transpose2d conv_transpose1d einsum tensordot",
     Kind.NORMALIZATION: "group_norm instance_norm rms_norm _fused_rms_norm linalg_vector_norm",

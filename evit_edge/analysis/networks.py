@@ -59,7 +59,7 @@ class Network:
         return self.preprocessing.image_size
 
     def noise(self, batch: int, seed: int = 0) -> Tensor:
-        """A batch of noise that the network takes; the time that a network needs does not depend on the picture."""
+        """A batch of noise that the network takes; its time does not depend on the picture."""
         generator, side = torch.Generator().manual_seed(seed), self.image_size
         if self.form is Form.INFERENCE:
             return torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8, generator=generator)
@@ -129,7 +129,7 @@ def _deployed(network: Network, source: str) -> Network:
 
 
 def _called(source: str) -> nn.Module:
-    """What ``MODULE:FUNCTION`` returns; modules are looked for in the working folder too, as ``python -m`` does."""
+    """What ``MODULE:FUNCTION`` returns; modules are looked for in the working folder too."""
     module_name, _, function_name = source.partition(":")
     here = str(Path.cwd())
     sys.path.insert(0, here)

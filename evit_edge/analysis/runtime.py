@@ -1,10 +1,11 @@
 """``analyze runtime``: where a network's run time goes, as in figure 2 of the EfficientViT paper. Imports torch.
 
-The method. ``torch.profiler`` gives the time of each operator without those that it calls. An operator's time counts
-for the outermost operator that it serves, so that the buffers of a convolution are the convolution's and the copy that
-a ``reshape`` has to make is the reshape's; ``linear``, ``matmul`` and the like only put others together, and those
-count one by one. The profiler's own cost is spread over all: the network is timed without it too, and every time is
-divided by the ratio of both. On CUDA the times are those of the kernels, which the profiler does not slow down.
+The method. ``torch.profiler`` gives the time of each operator without those that it calls. That time counts for
+the outermost operator that is served, so that the buffers of a convolution are the convolution's and the copy
+that a ``reshape`` has to make is the reshape's; ``linear``, ``matmul`` and the like only put others together,
+and those count one by one. The profiler's own cost is spread over all: the network is timed without it too, and
+every time is divided by the ratio of both. On CUDA the times are those of the kernels, which the profiler does
+not slow down.
 """
 
 from __future__ import annotations

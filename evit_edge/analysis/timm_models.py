@@ -13,7 +13,7 @@ from torch import nn
 from evit_edge.errors import MissingExtraError, RequestError
 from evit_edge.preprocessing import Interpolation, Preprocessing
 
-_LIBRARIES: list[torch.library.Library] = []  # torch forgets a schema together with its Library object
+_LIBRARIES: list[Any] = []  # torch forgets a schema together with its Library object
 
 
 def timm_network(name: str, image_size: int | None, *, pretrained: bool) -> tuple[str, nn.Module, Preprocessing]:
@@ -33,10 +33,7 @@ def timm_network(name: str, image_size: int | None, *, pretrained: bool) -> tupl
     """
     timm = _timm()
     if not timm.is_model(name):
-        known = (
-            timm.list_models(f"{name.split('.', maxsplit=1)[0]}*")[:5]
-            or timm.list_models(f"*{name.split('_', maxsplit=1)[0]}*")[:5]
-        )
+        known = timm.list_models(f"*{name.partition('_')[0]}*")[:5]
         near = f"; near it: {', '.join(known)}" if known else ""
         raise RequestError(f"timm {timm.__version__} has no model {name!r}{near}")
     torch.manual_seed(0)
@@ -52,12 +49,10 @@ def _timm() -> Any:
         importlib.import_module("torchvision")
     except ImportError:
         pass  # timm says so itself
-    except (
-        RuntimeError
-    ):  # its compiled part does not fit this build of torch: declare what its Python part asks for
+    except RuntimeError:  # its compiled part fits no CPU build of torch: declare what its Python part wants
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
+        library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         library.define("nms(Tensor a, Tensor b, float c) -> Tensor")
         library.define("qnms(Tensor a, Tensor b, float c) -> Tensor")
         _LIBRARIES.append(library)
@@ -82,8 +77,8 @@ def _created(timm: Any, name: str, image_size: int | None, pretrained: bool) -> 
     return module
 
 
-def _rule(told: dict[str, Any], image_size: int | None) -> Preprocessing:
-    """Timm's rule of preparation; its filters other than bilinear are taken as bicubic."""
+def _rule(told: Any, image_size: int | None) -> Preprocessing:
+    """How timm prepares a photo; its filters other than bilinear are taken as bicubic."""
     bilinear = told.get("interpolation") == Interpolation.BILINEAR
     return Preprocessing(
         image_size=image_size or int(told["input_size"][1]),

@@ -1,8 +1,9 @@
 """How much arithmetic and how many bytes an operator of PyTorch stands for, by the shapes of its inputs.
 
-Convolutions and products count two operations a multiply-accumulate; everything else one operation for each number of
-its largest input, which is right for an addition and little for an exponential. Bytes are those of all inputs and of
-the output, float32, each read or written once: the least traffic there can be without a cache that remembers.
+Convolutions and products count two operations a multiply-accumulate; everything else one operation for each
+number of its largest input, which is right for an addition and little for an exponential. Bytes are those of
+all inputs and of the output, float32, each read or written once: the least traffic without a cache that
+remembers.
 """
 
 from __future__ import annotations
