@@ -205,20 +205,21 @@ def _kind_share(kind: Kind, operators: Iterable[OperatorWork], whole_s: float) -
 
 def document(report: RuntimeReport) -> dict[str, Any]:
     """The report as JSON, with what follows from it."""
-    models = [
-        to_json(model)
-        | {
-            "images_per_s": model.images_per_s,
-            "kinds": to_json(model.kinds),
-            "outside_share": model.outside_share,
-            "memory_share": model.memory_share,
-            "compute_share": model.compute_share,
-            "memory_share_in_paper": model.memory_share_in_paper,
-        }
-        for model in report.models
-    ]
     fields = {"schema": SCHEMA, **to_json(report), "flops_per_byte": report.flops_per_byte}
-    return fields | {"models": models}
+    return fields | {"models": [model_document(model) for model in report.models]}
+
+
+def model_document(model: ModelRuntime) -> dict[str, Any]:
+    """One network's figures as JSON, with what follows from them."""
+    fields: dict[str, Any] = to_json(model)
+    return fields | {
+        "images_per_s": model.images_per_s,
+        "kinds": to_json(model.kinds),
+        "outside_share": model.outside_share,
+        "memory_share": model.memory_share,
+        "compute_share": model.compute_share,
+        "memory_share_in_paper": model.memory_share_in_paper,
+    }
 
 
 def write_runtime(path: Path, report: RuntimeReport) -> None:
