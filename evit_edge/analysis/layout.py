@@ -24,6 +24,7 @@ from evit_edge.analysis.layout_nets import LayoutConfig, PlainTransformer
 from evit_edge.analysis.layout_report import Accuracy, LayoutNet, LayoutReport
 from evit_edge.analysis.networks import Network
 from evit_edge.analysis.runtime import RuntimeRequest, measure_network
+from evit_edge.analysis.runtime_report import ModelRuntime
 from evit_edge.benchmark.environment import cpu
 from evit_edge.errors import RequestError
 from evit_edge.preprocessing import Preprocessing
@@ -37,7 +38,8 @@ _NARROWEST, _WIDEST = 48, 768
 _EXPONENT = 1.6
 """Latency grows about so with the width: 2 for the products, 1 for what waits for memory."""
 _ROUNDS, _LEAST_RUNS, _CLOSE = 6, 5, 0.03
-_MATCHING = 0.5  # of the time goes into finding widths
+_MATCHING, _THROUGHPUT, _PROFILING = 0.5, 0.25, 0.25  # of the time
+_AND_TRAINING = 0.1  # of the progress, where training follows
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,19 @@ def analyze_layout(request: LayoutRequest, tell: Tell = lambda _what, _share: No
     """
     check_processor(request.processor)
     torch.set_num_threads(request.threads)
-    tell("matching latencies", 0.0)
-    configs, latencies, reference_s = _matched(request, lambda share: tell("matching latencies", share))
+    measuring = _AND_TRAINING if request.train else 1.0
+    configs, latencies, reference_s = _matched(request, _part(tell, "matching latencies", 0, 0.6 * measuring))
+    tell("measuring throughput", 0.6 * measuring)
+    batch = request.throughput_batch
+    passes = _latencies(configs, request, batch, _THROUGHPUT * request.seconds)
     balance = measure_balance(request.processor)
     nets = []
-    for i, (config, latency_s) in enumerate(zip(configs, latencies, strict=True)):
-        tell("measuring throughput", i / len(configs))
-        nets.append(_measured(config, latency_s, reference_s / request.speedup, request, balance))
+    for i, config in enumerate(configs):
+        tell("measuring where the time goes", (0.8 + 0.2 * i / len(configs)) * measuring)
+        off = latencies[i] * request.speedup / reference_s - 1
+        runtime, macs = _profiled(config, request, balance)
+        counts = (config.attention_layers, config.layers, config.width)
+        nets.append(LayoutNet(*counts, latencies[i], off, batch / passes[i], runtime, macs))
     if request.train:
         accuracies = _trained(configs, request, tell)
         nets = [replace(net, accuracy=found) for net, found in zip(nets, accuracies, strict=True)]
@@ -153,7 +161,7 @@ def _matched(
     ]
     seconds = _MATCHING * request.seconds / (_ROUNDS + 2)
     for round_number in range(_ROUNDS):
-        reference_s, *latencies = _latencies([reference, *configs], request, seconds)
+        reference_s, *latencies = _latencies([reference, *configs], request, request.batch, seconds)
         target_s = reference_s / request.speedup
         wanted = [
             config if abs(latency / target_s - 1) < _CLOSE else _widened(config, latency, target_s)
@@ -163,7 +171,7 @@ def _matched(
         if wanted == configs:
             break
         configs = wanted
-    reference_s, *latencies = _latencies([reference, *configs], request, 2 * seconds)
+    reference_s, *latencies = _latencies([reference, *configs], request, request.batch, 2 * seconds)
     return tuple(configs), tuple(latencies), reference_s
 
 
@@ -171,9 +179,9 @@ def _widened(config: LayoutConfig, latency_s: float, target_s: float) -> LayoutC
     return replace(config, width=next_width(config.width, latency_s, target_s))
 
 
-def _latencies(configs: Sequence[LayoutConfig], request: LayoutRequest, seconds: float) -> list[float]:
+def _latencies(configs: Sequence[LayoutConfig], request: LayoutRequest, batch: int, seconds: float) -> list[float]:
     """Medians of nets that run in turn."""
-    runs = [_run(_network(config, request), request.batch, request.processor) for config in configs]
+    runs = [_run(_network(config, request), batch, request.processor) for config in configs]
     times: list[list[float]] = [[] for _ in runs]
     for run in runs:
         run()
@@ -199,29 +207,19 @@ def _run(network: Network, batch: int, processor: Processor) -> Callable[[], Any
     return forward(network.module.to(processor.value), network.noise(batch).to(processor.value))
 
 
-def _measured(
-    config: LayoutConfig, latency_s: float, target_s: float, request: LayoutRequest, balance: Balance
-) -> LayoutNet:
-    """Throughput and where the time goes, at the larger batch."""
+def _profiled(config: LayoutConfig, request: LayoutRequest, balance: Balance) -> tuple[ModelRuntime, float]:
+    """Where the time goes at the larger batch, and multiply-accumulates for one picture."""
     network = _network(config, request)
     asked = RuntimeRequest(
         (network.name,),
         processor=request.processor,
         batch=request.throughput_batch,
         threads=request.threads,
-        seconds=(1 - _MATCHING) * request.seconds / len(request.attention_layers),
+        seconds=_PROFILING * request.seconds / len(request.attention_layers),
     )
     runtime = measure_network(network, asked, balance)
     flops = sum(entry.flops for entry in runtime.operators if entry.kind is Kind.MULTIPLICATION)
-    return LayoutNet(
-        attention_layers=config.attention_layers,
-        layers=config.layers,
-        width=config.width,
-        latency_s=latency_s,
-        deviation=latency_s / target_s - 1,
-        runtime=runtime,
-        macs=flops / 2 / request.throughput_batch,
-    )
+    return runtime, flops / 2 / request.throughput_batch
 
 
 def _trained(configs: Sequence[LayoutConfig], request: LayoutRequest, tell: Tell) -> list[Accuracy]:
@@ -241,9 +239,11 @@ def _trained(configs: Sequence[LayoutConfig], request: LayoutRequest, tell: Tell
         torch.manual_seed(request.seed)
         network = PlainTransformer(replace(config, num_classes=training.classes))
         what = f"training {config.attention_layers} of {config.layers}"
-        found.append(training.accuracy(network, _part(tell, what, i, len(configs))))
+        each = (1 - _AND_TRAINING) / len(configs)
+        found.append(training.accuracy(network, _part(tell, what, _AND_TRAINING + i * each, each)))
     return found
 
 
-def _part(tell: Tell, what: str, done: int, total: int) -> Callable[[float], None]:
-    return lambda share: tell(what, (done + share) / total)
+def _part(tell: Tell, what: str, start: float, length: float) -> Callable[[float], None]:
+    """Shares of a part as shares of the whole."""
+    return lambda share: tell(what, start + share * length)
