@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -29,6 +29,9 @@ from evit_edge.benchmark.environment import cpu
 from evit_edge.errors import RequestError
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.profiling.request import Tell
+
+if TYPE_CHECKING:
+    from evit_edge.analysis.layout_training import ShortTraining
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 REFERENCE = "DeiT-T's layers"
@@ -110,6 +113,8 @@ def analyze_layout(request: LayoutRequest, tell: Tell = lambda _what, _share: No
     check_processor(request.processor)
     torch.set_num_threads(request.threads)
     measuring = _AND_TRAINING if request.train else 1.0
+    tell("matching latencies", 0.0)
+    training = _training(request) if request.train else None  # photos that cannot be used are told at once
     configs, latencies, reference_s = _matched(request, _part(tell, "matching latencies", 0, 0.6 * measuring))
     tell("measuring throughput", 0.6 * measuring)
     batch = request.throughput_batch
@@ -122,8 +127,8 @@ def analyze_layout(request: LayoutRequest, tell: Tell = lambda _what, _share: No
         runtime, macs = _profiled(config, request, balance)
         counts = (config.attention_layers, config.layers, config.width)
         nets.append(LayoutNet(*counts, latencies[i], off, batch / passes[i], runtime, macs))
-    if request.train:
-        accuracies = _trained(configs, request, tell)
+    if training is not None:
+        accuracies = _trained(configs, training, request, tell)
         nets = [replace(net, accuracy=found) for net, found in zip(nets, accuracies, strict=True)]
     cuda = request.processor is Processor.CUDA
     return LayoutReport(
@@ -222,10 +227,10 @@ def _profiled(config: LayoutConfig, request: LayoutRequest, balance: Balance) ->
     return runtime, flops / 2 / request.throughput_batch
 
 
-def _trained(configs: Sequence[LayoutConfig], request: LayoutRequest, tell: Tell) -> list[Accuracy]:
+def _training(request: LayoutRequest) -> ShortTraining:
     from evit_edge.analysis.layout_training import ShortTraining
 
-    training = ShortTraining(
+    return ShortTraining(
         request.train,
         image_size=request.image_size,
         epochs=request.epochs,
@@ -234,6 +239,11 @@ def _trained(configs: Sequence[LayoutConfig], request: LayoutRequest, tell: Tell
         workers=request.workers,
         seed=request.seed,
     )
+
+
+def _trained(
+    configs: Sequence[LayoutConfig], training: ShortTraining, request: LayoutRequest, tell: Tell
+) -> list[Accuracy]:
     found = []
     for i, config in enumerate(configs):
         torch.manual_seed(request.seed)
