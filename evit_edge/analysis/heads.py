@@ -27,8 +27,6 @@ from evit_edge.images import read_rgb
 from evit_edge.preprocessing import Preprocessing, UInt8Image
 from evit_edge.profiling.request import Tell
 
-_GROUP_ATTENTION = "CascadedGroupAttention"  # ours and timm's
-
 
 @dataclass(frozen=True)
 class HeadsRequest:
@@ -118,6 +116,19 @@ def head_similarity(maps: Tensor) -> tuple[Tensor, Tensor]:
     return _nearest(vectors), _nearest(vectors - vectors.mean(dim=2, keepdim=True))
 
 
+def sees_splits(attention: nn.Module) -> bool:
+    """Whether each head of an attention sees a part of the channels.
+
+    Group attention, ours and timm's, has a projection to query, key and value for each head: ``qkvs``. It sees
+    splits where that takes fewer channels than the whole gives.
+    """
+    qkvs, proj = getattr(attention, "qkvs", None), getattr(attention, "proj", None)
+    if not isinstance(qkvs, nn.Module) or not isinstance(proj, nn.Module):
+        return False
+    ends = [[m for m in part.modules() if isinstance(m, nn.Conv2d)] for part in (qkvs, proj)]
+    return all(ends) and ends[0][0].in_channels < ends[1][-1].out_channels
+
+
 def _nearest(vectors: Tensor) -> Tensor:
     unit = F.normalize(vectors, dim=2)
     cosine = unit @ unit.transpose(1, 2)  # (N, heads, heads)
@@ -146,8 +157,7 @@ class _Tally:
         count = len(maps)
         if before is not None:
             cosine, correlation, count = cosine + before[2], correlation + before[3], count + before[4]
-        splits = type(module).__name__ == _GROUP_ATTENTION
-        self._blocks[name] = (splits, maps.shape[2], cosine, correlation, count)
+        self._blocks[name] = (sees_splits(module), maps.shape[2], cosine, correlation, count)
 
     def report(self, network: Network) -> ModelHeads:
         """Averages.

@@ -14,7 +14,7 @@ from evit_edge.errors import DataError, RequestError
 torch = pytest.importorskip("torch")
 
 from evit_edge.analysis.attention_maps import watched  # noqa: E402
-from evit_edge.analysis.heads import HeadsRequest, analyze_heads, head_similarity  # noqa: E402
+from evit_edge.analysis.heads import HeadsRequest, analyze_heads, head_similarity, sees_splits  # noqa: E402
 
 
 @given(st.integers(2, 5), st.integers(2, 6), st.integers(0, 1000))
@@ -126,6 +126,15 @@ def test_what_cannot_be_analysed(photo_folder, tmp_path):
         looked(tmp_path / "missing", "m0")
     with pytest.raises(RequestError, match="at least 1, 1, 1 and 0"):
         HeadsRequest(("m0",), (tmp_path,), count=0)
+
+
+@pytest.mark.parametrize(("seen", "splits"), [(8, True), (16, False)], ids=["a half", "all"])
+def test_what_the_heads_of_group_attention_see(seen, splits):
+    attention = torch.nn.Module()
+    attention.qkvs = torch.nn.ModuleList(torch.nn.Sequential(torch.nn.Conv2d(seen, 24, 1)) for _ in range(2))
+    attention.proj = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 1))
+    assert sees_splits(attention) is splits
+    assert not sees_splits(torch.nn.Linear(16, 16))
 
 
 class TestCommand:
