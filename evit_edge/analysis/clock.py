@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from evit_edge.errors import RequestError
 
 _LEAST_RUNS = 5
-_SIDE_CPU, _SIDE_CUDA = 1024, 8192
+_SIDE_CPU, _SIDE_CUDA = 512, 8192
 _BLOCK_CPU, _BLOCK_CUDA = 2**26, 2**28
 _PEAK_S = 0.2
 
