@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from evit_edge import __version__
-from evit_edge.analysis.clock import Balance, Processor, check_processor, forward, measure_balance, wait
+from evit_edge.analysis.clock import Balance, Processor, check_processor, clock_of, forward, measure_balance, wait
 from evit_edge.analysis.kinds import Kind
 from evit_edge.analysis.layout_nets import LayoutConfig, PlainTransformer
 from evit_edge.analysis.layout_report import Accuracy, LayoutNet, LayoutReport
@@ -165,17 +165,20 @@ def _matched(
         replace(reference, layers=request.layers, attention_layers=count) for count in request.attention_layers
     ]
     seconds = _MATCHING * request.seconds / (_ROUNDS + 2)
+    closest = [(float("inf"), config) for config in configs]
     for round_number in range(_ROUNDS):
         reference_s, *latencies = _latencies([reference, *configs], request, request.batch, seconds)
         target_s = reference_s / request.speedup
-        wanted = [
-            config if abs(latency / target_s - 1) < _CLOSE else _widened(config, latency, target_s)
-            for config, latency in zip(configs, latencies, strict=True)
-        ]
+        for i, latency in enumerate(latencies):
+            closest[i] = min(closest[i], (abs(latency / target_s - 1), configs[i]), key=lambda entry: entry[0])
         tell((round_number + 1) / (_ROUNDS + 1))
-        if wanted == configs:
+        if all(off < _CLOSE for off, _ in closest):
             break
-        configs = wanted
+        configs = [
+            config if off < _CLOSE else _widened(tried, latency, target_s)
+            for (off, config), tried, latency in zip(closest, configs, latencies, strict=True)
+        ]
+    configs = [config for _, config in closest]
     reference_s, *latencies = _latencies([reference, *configs], request, request.batch, 2 * seconds)
     return tuple(configs), tuple(latencies), reference_s
 
@@ -190,14 +193,14 @@ def _latencies(configs: Sequence[LayoutConfig], request: LayoutRequest, batch: i
     times: list[list[float]] = [[] for _ in runs]
     for run in runs:
         run()
-    stop = time.perf_counter() + seconds
+    clock, stop = clock_of(request.processor), time.perf_counter() + seconds
     while len(times[-1]) < _LEAST_RUNS or time.perf_counter() < stop:
         for run, found in zip(runs, times, strict=True):
             wait(request.processor)
-            start = time.perf_counter()
+            start = clock()
             run()
             wait(request.processor)
-            found.append(time.perf_counter() - start)
+            found.append(clock() - start)
     return [statistics.median(found) for found in times]
 
 
