@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from evit_edge import __version__
 from evit_edge.cli import (
+    analyze,
     benchmark,
     classify,
     convert,
@@ -77,6 +78,7 @@ app.command()(verify.verify)
 app.command()(benchmark.benchmark)
 app.command()(report.report)
 app.command()(profile.profile)
+app.add_typer(analyze.analyze_app)
 app.command()(models.models)
 app.command()(doctor.doctor)
 add_plugins(app)
