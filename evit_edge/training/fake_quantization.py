@@ -1,10 +1,10 @@
 """Quantization-aware training: the network computes in float, on values that int8 can express.
 
-Rounded are what the converter will round: folded weights, symmetric with a scale for each output channel, and the
-results of convolutions (behind their ReLU where one follows), residual sums, gates and the input, with a scale and
-zero point for each tensor. The attention's core and the classifier stay float, as in the artefact. Gradients pass
-rounding as if it were not there (Y. Bengio et al., "Estimating or propagating gradients through stochastic
-neurons", 2013).
+Rounded are what the converter will round: folded weights, symmetric with a scale for each output channel, and what
+convolutions read and write (behind their ReLU where one follows), gates and the input, with a scale and zero point
+for each tensor. The residual stream with its depthwise convolutions, the attention's core and the classifier stay
+float, as in the artefact (``evit_converters.tflite.delicate_operators``). Gradients pass rounding as if it were
+not there (Y. Bengio et al., "Estimating or propagating gradients through stochastic neurons", 2013).
 
 A tensor's range is that of the batch. So there is no state beside the weights: checkpoints are those of any other
 run, and a run that goes on after a kill ends with the same weights. BatchNorm uses its running statistics, since
@@ -87,7 +87,8 @@ def _convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) 
 
 
 def _conv_norm(self: ConvNorm, x: Tensor) -> Tensor:
-    y = _convolved(self.conv, x, *_folded(self))  # (B, O, H, W)
+    # What was rounded already stays as it is; what comes from the stream is rounded on its way in.
+    y = _convolved(self.conv, round_activation(x), *_folded(self))  # (B, O, H, W)
     if not getattr(self, "rounds_result", True):
         return y
     parts: tuple[int, ...] = getattr(self, "parts", (y.shape[1],))
@@ -98,11 +99,9 @@ def _conv_norm(self: ConvNorm, x: Tensor) -> Tensor:
 
 def _residual(self: Residual, x: Tensor) -> Tensor:
     if not isinstance(self.m, ConvNorm):
-        return round_activation(x + self.m(x))  # (B, C, H, W)
-    weight, bias = _folded(self.m)  # depthwise: the identity goes into the centre tap
-    centre = torch.zeros_like(weight)
-    centre[:, :, weight.shape[2] // 2, weight.shape[3] // 2] = 1
-    return round_activation(_convolved(self.m.conv, x, weight + centre, bias))  # (B, C, H, W)
+        return x + self.m(x)  # (B, C, H, W)
+    conv, (weight, bias) = self.m.conv, _folded(self.m)  # a depthwise convolution of the stream
+    return x + F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups)  # (B, C, H, W)
 
 
 def _squeeze_excite(self: SqueezeExcite, x: Tensor) -> Tensor:

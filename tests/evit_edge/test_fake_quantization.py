@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from torch.nn import functional as F
 from evit_edge.errors import RequestError
 from evit_edge.models.checkpoints import load_checkpoint, save_checkpoint
 from evit_edge.models.efficientvit import EfficientViT
+from evit_edge.models.layers import ConvNorm, Residual
+from evit_edge.training import fake_quantization
 from evit_edge.training.config import TrainConfig
 from evit_edge.training.fake_quantization import prepare, round_activation, round_weight
 from evit_edge.training.loop import train
@@ -68,6 +71,26 @@ def test_parameters_keep_their_names_and_copies_round_too(m0_checkpoint: Path) -
     assert list(rounding.state_dict()) == list(plain.state_dict())
     error = (rounded - float_logits).norm() / float_logits.norm()
     assert 1e-4 < float(error) < 0.5
+
+
+def test_the_stream_stays_float_and_convolutions_read_integers(
+    m0_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The converter's placement: integer convolutions read 256 levels, depthwise ones of the stream read more."""
+    model, levels, real = network(m0_checkpoint), {"dense": [], "depthwise": []}, F.conv2d
+    prepare(model)
+
+    def counted(x: torch.Tensor, weight: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        levels["dense" if weight.shape[1] > 1 else "depthwise"].append(len(torch.unique(x)))
+        return real(x, weight, *rest, **options)
+
+    monkeypatch.setattr(fake_quantization.F, "conv2d", counted)
+    with torch.no_grad():
+        model(torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)))
+    stream = [found for found in levels["depthwise"] if found > 256]
+    residuals = [m for m in model.modules() if isinstance(m, Residual) and isinstance(m.m, ConvNorm)]
+    assert max(levels["dense"]) <= 256
+    assert len(stream) == len(residuals) - 3  # the first of each stage reads the integers of a convolution
 
 
 def test_every_weight_gets_a_gradient(m0_checkpoint: Path) -> None:
