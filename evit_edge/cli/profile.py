@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evit_edge.cli.options import Artefact, Threads
-from evit_edge.cli.terminal import print_table, remark
+from evit_edge.cli.terminal import print_table, remark, share_bar
 
 if TYPE_CHECKING:
     from evit_edge.profiling import Profile
@@ -52,7 +50,7 @@ def profile(
         benchmark_model=benchmark_model,
         command=shlex.join(["evit-edge", *sys.argv[1:]]),
     )
-    with _shown() as tell:
+    with share_bar() as tell:
         found = profile_model(request, tell)
     if json is not None:
         write_profile(json, found)
@@ -82,16 +80,3 @@ def print_profile(found: Profile) -> None:
     typer.echo(f"Method: {found.method}; {found.runs} runs.")
     for text in found.remarks:
         remark(text)
-
-
-@contextmanager
-def _shown() -> Iterator[Callable[[str, float], None]]:
-    """A bar on stderr, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task("loading", total=1.0)
-        yield lambda what, share: bars.update(task, description=what, completed=share)

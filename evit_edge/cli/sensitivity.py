@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evit_edge.cli.options import ModelOption, Threads, choice
-from evit_edge.cli.terminal import print_table
+from evit_edge.cli.terminal import print_table, share_bar
 
 if TYPE_CHECKING:
     from evit_edge.sensitivity import SensitivityReport
@@ -60,7 +58,7 @@ def sensitivity(
         threads=threads,
         command=shlex.join(["evit-edge", *sys.argv[1:]]),
     )
-    with _shown() as tell:
+    with share_bar() as tell:
         report = analyse(request, tell)
     if json is not None:
         write_sensitivity(json, report)
@@ -82,16 +80,3 @@ def print_report(report: SensitivityReport, *, everything: bool) -> None:
     print_table(title, ("operator", "kind", "SQNR, dB", "top-1 flips"), rows, left=2)
     if len(rows) < len(ranked):
         typer.echo(f"{len(ranked) - len(rows)} more cost less (--all shows them).")
-
-
-@contextmanager
-def _shown() -> Iterator[Callable[[str, float], None]]:
-    """A bar on stderr, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task("loading", total=1.0)
-        yield lambda what, share: bars.update(task, description=what, completed=share)

@@ -66,6 +66,23 @@ def progress_bar(title: str, total: int | None) -> Iterator[Callable[[int], None
         yield lambda steps: progress.advance(task, steps)
 
 
+@contextmanager
+def share_bar() -> Iterator[Callable[[str, float], None]]:
+    """Show a bar with the time left on stderr, where that is a terminal.
+
+    Yields:
+        A function that takes what is being done and the share of the whole that is done, 0..1.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("loading", total=1.0)
+        yield lambda what, share: bars.update(task, description=what, completed=share)
+
+
 def percent(value: float) -> str:
     """0.7083 as 70.8."""
     return f"{100 * value:.1f}"
