@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -197,30 +195,6 @@ def test_onnx_answers_the_same() -> None:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     scores = session.run(None, {session.get_inputs()[0].name: image.numpy()})[0]
     assert np.abs(scores - module(image).numpy()).max() < 1e-5
-
-
-def test_train_ablated_then_tune_then_convert(
-    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def invoke(command: str) -> dict[str, Any]:
-        result = CliRunner().invoke(app, command.format(tmp_path).split())
-        assert result.exit_code == 0, result.output
-        return dict(json.loads(result.stdout)) if "--json" in command else {}
-
-    for label, names in (("cup", ("coffee",)), ("rest", ("astronaut", "cat", "rocket", "camera"))):
-        (tmp_path / "data" / label).mkdir(parents=True)
-        for i in range(8):
-            shutil.copy(photo_folder / f"{names[i % len(names)]}.jpg", tmp_path / "data" / label / f"{i}.jpg")
-    options = "--epochs 1 --image-size 128 --batch-size 4 --workers 0 --json"
-    invoke("train {0}/data -o {0}/run --ablate swin-block --variant m0 --ablate equal-qkv " + options)
-    tuned = invoke("train {0}/data -o {0}/tuned --from {0}/run/last.safetensors " + options)
-    assert load_checkpoint(tuned["checkpoint"]).config.name == "efficientvit_m0+swin-block+equal-qkv"
-    made = invoke(f"convert --weights {tuned['checkpoint']} -o {{0}}/out --json")
-    assert made["verification"]["passed"]
-    assert made["manifest"]["source"]["architecture"] == "efficientvit_m0+swin-block+equal-qkv"
-    assert made["manifest"]["artefact"]["partitions"] == 1
 
 
 def test_models_lists_the_ablations() -> None:
