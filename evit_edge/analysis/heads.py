@@ -24,6 +24,7 @@ from evit_edge.analysis.heads_report import BlockHeads, HeadsReport, ModelHeads
 from evit_edge.analysis.networks import Network, open_network
 from evit_edge.errors import DataError, RequestError
 from evit_edge.images import read_rgb
+from evit_edge.models.design import HeadInput
 from evit_edge.preprocessing import Preprocessing, UInt8Image
 from evit_edge.profiling.request import Tell
 
@@ -146,7 +147,8 @@ class _Tally:
         count = len(maps)
         if before is not None:
             cosine, correlation, count = cosine + before[2], correlation + before[3], count + before[4]
-        splits = type(module).__name__ == _GROUP_ATTENTION
+        shape = getattr(module, "shape", None)  # ours say what their heads see: an ablation may differ
+        splits = type(module).__name__ == _GROUP_ATTENTION and getattr(shape, "head_input", None) != HeadInput.FULL
         self._blocks[name] = (splits, maps.shape[2], cosine, correlation, count)
 
     def report(self, network: Network) -> ModelHeads:
