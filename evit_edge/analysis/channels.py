@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from evit_edge.files import publishing
 from evit_edge.images import read_rgb
 from evit_edge.models.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from evit_edge.models.complexity import count
+from evit_edge.models.efficientvit import EfficientViT
 from evit_edge.models.pruning import KeptChannels, prune
 from evit_edge.profiling.request import Tell
 from evit_edge.runtime.torch_checkpoint import TorchRunner
@@ -46,6 +48,7 @@ class ChannelsRequest:
         weights: A checkpoint, ``hf:OWNER/NAME`` or ``everyday``.
         photos: Folders with one folder for each class.
         keep: Part of the channels that shall stay, in (0, 1].
+        steps: Rounds in which it is reached: what is left is measured anew in each.
         count: Photos to look at, at most.
         seed: Of their choice.
         aliases: Folder name to label, for folders that are named otherwise.
@@ -56,6 +59,7 @@ class ChannelsRequest:
     weights: str
     photos: tuple[Path, ...]
     keep: float = 0.5
+    steps: int = 4
     count: int = 512
     seed: int = 0
     aliases: tuple[tuple[str, str], ...] = ()
@@ -68,10 +72,10 @@ class ChannelsRequest:
             raise RequestError("no photos given; give --photos DIR with one folder for each class")
         if not 0 < self.keep <= 1:
             raise RequestError(f"keep {self.keep} given; a part of the channels in (0, 1] is needed")
-        if min(self.count, self.threads) < 1 or self.seed < 0:
+        if min(self.count, self.steps, self.threads) < 1 or self.seed < 0:
             raise RequestError(
-                f"{self.count} photos, {self.threads} threads, seed {self.seed} given; "
-                "at least 1, 1 and 0 are needed"
+                f"{self.count} photos, {self.steps} steps, {self.threads} threads, seed {self.seed} given; "
+                "at least 1, 1, 1 and 0 are needed"
             )
 
 
@@ -118,11 +122,8 @@ def analyze_channels(
     checkpoint = load_checkpoint(request.weights)
     photos = read_labelled(request, checkpoint, lambda share: tell("reading the photos", share))
     network = Network(checkpoint.name, checkpoint.model, checkpoint.preprocessing, trained=True)
-    batches = photos.batches(network, lambda share: tell("following the gradients", share))
-    groups = importances(checkpoint.model, batches)
-    kept = kept_channels([np.array(group.importance) for group in groups], request.keep)
-    groups = [replace(group, kept=channels) for group, channels in zip(groups, kept, strict=True)]
-    pruned = prune(checkpoint.model, kept_parts(groups))
+    batches = partial(photos.batches, network, lambda share: tell("following the gradients", share))
+    groups, pruned = prune_in_steps(checkpoint.model, batches, request.keep, request.steps)
     tell("comparing the answers", 0.0)
     report = ChannelsReport(
         name=checkpoint.name,
@@ -131,6 +132,7 @@ def analyze_channels(
         photos=len(photos.truth),
         unreadable=photos.unreadable,
         keep=request.keep,
+        steps=request.steps,
         groups=tuple(groups),
         before=count(checkpoint.config),
         after=count(pruned.config),
@@ -169,6 +171,39 @@ def read_labelled(
     return LabelledSquares(np.stack(squares), np.array([truth[path] for path in reader.used]), len(reader.bad))
 
 
+def prune_in_steps(
+    model: EfficientViT, batches: Callable[[], Iterable[Batch]], keep: float, steps: int
+) -> tuple[list[ChannelGroup], EfficientViT]:
+    """Take the least important channels away, a share in each step, and measure what is left anew.
+
+    An estimate of first order holds for small changes; all at once, whole feed-forward networks would go.
+
+    Args:
+        model: In eval mode; left as it is.
+        batches: Called once for each step.
+        keep: Part of the channels that stays in the end, in (0, 1].
+        steps: At least 1.
+
+    Returns:
+        The groups of ``model`` with what is kept of each, and the pruned network.
+    """
+    groups = left = importances(model, batches())
+    kept = [np.arange(len(group.importance)) for group in groups]
+    total, network = sum(len(channels) for channels in kept), model
+    for step in range(1, steps + 1):
+        if step > 1:
+            left = importances(network, batches())
+        budget = round(keep ** (step / steps) * total)
+        chosen = kept_channels([np.array(group.importance) for group in left], budget)
+        stay = [replace(group, kept=channels) for group, channels in zip(left, chosen, strict=True)]
+        network = prune(network, kept_parts(stay))
+        kept = [channels[list(some)] for channels, some in zip(kept, chosen, strict=True)]
+        if keep == 1:
+            break
+    named = [tuple(int(i) for i in channels) for channels in kept]
+    return [replace(group, kept=channels) for group, channels in zip(groups, named, strict=True)], network
+
+
 def kept_parts(groups: Iterable[ChannelGroup]) -> list[KeptChannels]:
     """What the budget leaves of each part, its heads together."""
     together: dict[str, list[ChannelGroup]] = {}
@@ -201,7 +236,12 @@ def write_pruned(folder: Path, report: ChannelsReport, pruned: Checkpoint, *, ov
         OutputError: The folder cannot be written, or the files exist.
     """
     weights = folder / f"{pruned.name}.safetensors"
-    origin = {"pruned_from": report.weights_sha256, "keep": report.keep, "photos": report.photos}
+    origin = {
+        "pruned_from": report.weights_sha256,
+        "keep": report.keep,
+        "steps": report.steps,
+        "photos": report.photos,
+    }
     with publishing(folder, last=weights.name, overwrite=overwrite) as temporary:
         config = json.dumps(to_json(pruned.config), indent=2) + "\n"
         (temporary / weights.with_suffix(".json").name).write_text(config, encoding="utf-8")

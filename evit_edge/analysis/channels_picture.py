@@ -38,12 +38,12 @@ def draw_channels(report: ChannelsReport, path: Path) -> None:
             label="unpruned",
         )
         bars = axes.bar(where, [s.after / s.embedding for s in shares], color=_COLOURS[kind], label="kept")
-        axes.bar_label(bars, [f"{100 * s.after / s.before:.0f} %" for s in shares], fontsize=7)
+        axes.bar_label(bars, [f"{100 * s.after / s.before:.0f}" for s in shares], fontsize=7)  # %
         axes.set_xticks(where, [short(share.part) for share in shares], rotation=90, fontsize=7)
         axes.set_title(NAMES[kind])
-        axes.legend(fontsize=7)
-        axes.margins(y=0.1)
-    figure.axes[0].set_ylabel("channels over the embedding's")
+        axes.legend(fontsize=7, loc="upper center", ncols=2)
+        axes.margins(y=0.15)
+    figure.axes[0].set_ylabel("channels over the embedding's; on the bars % kept")
     figure.suptitle(
         f"{report.name}: {100 * report.keep:.0f} % of the channels kept by Taylor importance "
         f"on {report.photos} photos",

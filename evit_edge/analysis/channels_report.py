@@ -42,7 +42,7 @@ class ChannelGroup:
         kind: Of the channels.
         head: Of an attention; 0 for a feed-forward network.
         embedding: Channels of the plane that goes through the part.
-        importance: Of each channel, at least 0.
+        importance: Of each channel of the unpruned network, at least 0.
         kept: Channels that the budget leaves, ascending.
     """
 
@@ -94,6 +94,7 @@ class ChannelsReport:
         photos: That were looked at.
         unreadable: Photos left out.
         keep: Part of the channels that stays, 0..1.
+        steps: Rounds of measuring and taking away.
         groups: In the order of execution.
         before: What the network costs.
         after: What it costs pruned.
@@ -110,6 +111,7 @@ class ChannelsReport:
     photos: int
     unreadable: int
     keep: float
+    steps: int
     groups: tuple[ChannelGroup, ...]
     before: Complexity
     after: Complexity
@@ -138,12 +140,12 @@ class ChannelsReport:
         )
 
 
-def kept_channels(groups: Sequence[Importance], keep: float) -> list[tuple[int, ...]]:
+def kept_channels(groups: Sequence[Importance], budget: int) -> list[tuple[int, ...]]:
     """Choose what stays: over all groups the most important channels, and of each group at least one.
 
     Args:
         groups: Importance of each channel; (channels,) each.
-        keep: Part of all channels that stays, in (0, 1].
+        budget: Channels that stay, of all groups together.
 
     Returns:
         For each group the channels that stay, ascending.
@@ -151,9 +153,8 @@ def kept_channels(groups: Sequence[Importance], keep: float) -> list[tuple[int, 
     where = [(group, i) for group, values in enumerate(groups) for i in range(len(values))]
     values = np.concatenate(groups)
     best = {(group, int(np.argmax(values))) for group, values in enumerate(groups)}
-    budget = max(len(groups), round(keep * len(where)))
     order = sorted(range(len(where)), key=lambda i: (where[i] not in best, -values[i]))
-    chosen = {where[i] for i in order[:budget]}
+    chosen = {where[i] for i in order[: max(len(groups), budget)]}
     return [tuple(i for i in range(len(v)) if (group, i) in chosen) for group, v in enumerate(groups)]
 
 

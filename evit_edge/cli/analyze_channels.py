@@ -22,6 +22,7 @@ def channels(
         list[Path], typer.Option("--photos", help="Folder with one folder of photos per class; repeatable.")
     ],
     keep: Annotated[float, typer.Option("--keep", help="Part of the channels that stays, up to 1.")] = 0.5,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Rounds of measuring and taking away.")] = 4,
     count: Annotated[int, typer.Option("--count", min=1, help="Photos to look at, at most.")] = 512,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of photos.")] = 0,
     alias: Annotated[
@@ -52,6 +53,7 @@ def channels(
         model,
         tuple(photos),
         keep=keep,
+        steps=steps,
         count=count,
         seed=seed,
         aliases=tuple(parse_aliases(alias or ()).items()),
