@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ from evit_converters import onnx, tflite
 from evit_converters.tflite import Quantization
 from evit_edge.cli.main import app
 from evit_edge.errors import CheckpointError, RequestError
-from evit_edge.models.checkpoints import load_checkpoint, save_checkpoint
+from evit_edge.models.checkpoints import load_checkpoint, read_weights, save_checkpoint
 from evit_edge.models.complexity import count
 from evit_edge.models.config import EfficientViTConfig, OutputKind, variant
 from evit_edge.models.deploy import deploy
@@ -133,6 +134,12 @@ def test_a_checkpoint_carries_the_design(pruned: bool, tmp_path: Path) -> None:
     x = normalised(picture()).float()
     with torch.no_grad():
         assert torch.equal(loaded.model(x), model(x))
+    if pruned:
+        state, metadata = read_weights(path)
+        state["stages.2.blocks.2.mixer.m.attn.placements.1.index"][0] = 48
+        save_file(state, tmp_path / "astray.safetensors", metadata)
+        with pytest.raises(CheckpointError, match="none of 0 to 47"):
+            load_checkpoint(tmp_path / "astray.safetensors")
     with pytest.raises(CheckpointError, match=r"holds efficientvit_m0\+ffn"):
         load_checkpoint(path, model="efficientvit_m0")
     assert load_checkpoint(path, image_size=224, num_classes=9).config.pruned == config.pruned
