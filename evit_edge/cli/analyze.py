@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from evit_edge.cli import analyze_heads, analyze_layout, analyze_runtime
+from evit_edge.cli import analyze_channels, analyze_heads, analyze_layout, analyze_runtime
 
 analyze_app = typer.Typer(
     name="analyze",
@@ -14,3 +14,4 @@ analyze_app = typer.Typer(
 analyze_app.command("runtime")(analyze_runtime.runtime)
 analyze_app.command("heads")(analyze_heads.heads)
 analyze_app.command("layout")(analyze_layout.layout)
+analyze_app.command("channels")(analyze_channels.channels)

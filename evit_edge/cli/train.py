@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +22,13 @@ def train(
         typer.Argument(help="Folders of class folders, or with train/ and val/ inside; several are joined."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; a started run goes on.")],
-    model: Annotated[str, typer.Option("--model", help="efficientvit_m0 to efficientvit_m5.")] = "efficientvit_m0",
+    model: Annotated[
+        str | None, typer.Option("--model", "--variant", help="m0 to m5; by default that of --from, else m0.")
+    ] = None,
+    ablate: Annotated[
+        list[str] | None,
+        typer.Option("--ablate", help="Design decision to undo, as models --ablations m4 lists them; repeatable."),
+    ] = None,
     init: Annotated[
         str | None, typer.Option("--from", help="Checkpoint to start from, hf:OWNER/NAME, or everyday.")
     ] = None,
@@ -82,7 +88,7 @@ def train(
     config = TrainConfig(
         data=tuple(data),
         output=output,
-        model=model,
+        model=ablated(model, ablate or ()),
         name=name or output.name,
         init=init,
         teachers=tuple(teacher or ()),
@@ -120,6 +126,18 @@ def train(
         result = run(config, tell)
     if leads():
         print_json(document(result)) if json else print_result(result)
+
+
+def ablated(model: str | None, ablations: Iterable[str]) -> str | None:
+    """The full name of a model with design decisions undone; as it is where none is.
+
+    Raises:
+        RequestError: There is no such model or ablation, or two exclude each other.
+    """
+    from evit_edge.models.config import DEFAULT_VARIANT, parse_ablations, variant
+
+    chosen = parse_ablations(ablations)
+    return variant(model or DEFAULT_VARIANT).ablated(chosen).name if model or chosen else None
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from torch import Tensor
 from evit_edge.errors import CheckpointError, RequestError
 from evit_edge.files import replacing, sha256_of
 from evit_edge.models.config import EfficientViTConfig, variant
+from evit_edge.models.design import PartWidths
 from evit_edge.models.efficientvit import EfficientViT
 from evit_edge.models.sources import resolve
 from evit_edge.models.statedict import adapt, infer_config, normalise_names
 from evit_edge.preprocessing import Preprocessing
+from evit_edge.strict_json import from_json, to_json
 
 FORMAT = "evit-edge/1"
 
@@ -129,6 +131,8 @@ def save_checkpoint(
         "aliases": json.dumps(aliases or {}, ensure_ascii=False),
         "training": json.dumps(training or {}, ensure_ascii=False),
     }
+    if model.config.pruned:  # what no older version needs to know is not said to it
+        metadata["pruned"] = json.dumps(to_json(model.config.pruned))
     tensors = {
         key: value.detach().cpu().contiguous()
         for key, value in model.state_dict().items()
@@ -179,6 +183,10 @@ class _Described:
     name: str | None = None
 
 
+def _pruned(metadata: dict[str, str]) -> tuple[PartWidths, ...]:
+    return tuple(from_json(PartWidths, entry) for entry in json.loads(metadata.get("pruned", "[]")))
+
+
 def _described(metadata: dict[str, str], path: Path) -> _Described:
     if not metadata.get("format", "").startswith("evit-edge/"):
         return _Described()
@@ -186,10 +194,11 @@ def _described(metadata: dict[str, str], path: Path) -> _Described:
         raise CheckpointError(f"{path} has format {metadata['format']}; this version reads {FORMAT}")
     try:
         labels = json.loads(metadata["labels"])
+        config = variant(metadata["model"]).adapted(
+            num_classes=int(metadata["num_classes"]), image_size=int(metadata["image_size"])
+        )
         return _Described(
-            config=variant(metadata["model"]).adapted(
-                num_classes=int(metadata["num_classes"]), image_size=int(metadata["image_size"])
-            ),
+            config=replace(config, pruned=_pruned(metadata)),
             labels=None if labels is None else tuple(str(label) for label in labels),
             preprocessing=Preprocessing.from_json(json.loads(metadata["preprocessing"])),
             aliases={str(key): str(value) for key, value in json.loads(metadata["aliases"]).items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evit_edge.models.config import EfficientViTConfig, halved
+from evit_edge.models.design import AttentionShape
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ def count(config: EfficientViTConfig) -> Complexity:
     for stage, side in enumerate(config.resolutions):
         if stage:
             total += _subsample(config, stage)
-        total += _sandwich(config, stage, side) * config.depths[stage]
+        for block in range(config.depths[stage]):
+            total += _block(config, stage, side * side, f"stages.{stage}.blocks.{block}")
     return total + _head(config)
 
 
@@ -55,28 +57,31 @@ def _patch_embedding(config: EfficientViTConfig) -> Complexity:
     return total
 
 
-def _mixed_ffn(config: EfficientViTConfig, dim: int, positions: int) -> Complexity:
-    """Token interaction and feed-forward network."""
-    hidden = config.ffn_ratio * dim
+def _mixed_ffn(config: EfficientViTConfig, dim: int, positions: int, part: str) -> Complexity:
+    """Token interaction and the feed-forward network at ``part``."""
+    hidden = config.hidden(dim, part)
     ffn = _conv_norm(dim, hidden, 1, positions) + _conv_norm(hidden, dim, 1, positions)
-    return _depthwise(dim, 3, positions) + ffn
+    return ffn + _depthwise(dim, 3, positions) if config.token_interaction else ffn
 
 
-def _sandwich(config: EfficientViTConfig, stage: int, side: int) -> Complexity:
-    return _mixed_ffn(config, config.embed_dims[stage], side * side) * 2 + _attention(config, stage, side)
+def _block(config: EfficientViTConfig, stage: int, positions: int, part: str) -> Complexity:
+    dim = config.embed_dims[stage]
+    total = _mixed_ffn(config, dim, positions, f"{part}.ffn1")
+    if config.sandwich:
+        total += _mixed_ffn(config, dim, positions, f"{part}.ffn0")
+    return total + _attention(config.attention(stage, f"{part}.mixer"), config.resolutions[stage])
 
 
-def _attention(config: EfficientViTConfig, stage: int, side: int) -> Complexity:
-    dim, heads, key = config.embed_dims[stage], config.num_heads[stage], config.key_dim
-    window = min(config.window_size, side)
-    windows, tokens = (-(-side // window)) ** 2, window * window
-    positions, value = windows * tokens, dim // heads  # padded tokens are computed too
-    total = Complexity(parameters=heads * tokens)  # the position biases
-    for head in range(heads):
-        total += _conv_norm(value, 2 * key + value, 1, positions)
-        total += _depthwise(key, config.kernel_sizes[head], positions)
+def _attention(shape: AttentionShape, side: int) -> Complexity:
+    windows, tokens = (-(-side // shape.window)) ** 2, shape.window**2
+    positions = windows * tokens  # padded tokens are computed too
+    total = Complexity(parameters=shape.heads * tokens)  # the position biases
+    for key, value in zip(shape.keys, shape.values, strict=True):
+        total += _conv_norm(shape.seen, 2 * key + value, 1, positions)
         total += Complexity(macs=windows * tokens * tokens * (key + value))  # q k^T and attention v
-    return total + _conv_norm(dim, dim, 1, positions)
+    for key, kernel in zip(shape.keys, shape.kernels, strict=False):  # no kernels: no convolutions
+        total += _depthwise(key, kernel, positions)
+    return total + _conv_norm(sum(shape.values), shape.dim, 1, positions)
 
 
 def _subsample(config: EfficientViTConfig, stage: int) -> Complexity:
@@ -87,7 +92,9 @@ def _subsample(config: EfficientViTConfig, stage: int) -> Complexity:
     excite = Complexity(parameters=2 * hidden * squeeze + squeeze + hidden, macs=2 * hidden * squeeze)
     merge = _conv_norm(dim, hidden, 1, before) + _depthwise(hidden, 3, after) + excite
     merge += _conv_norm(hidden, out, 1, after)
-    return _mixed_ffn(config, dim, before) + merge + _mixed_ffn(config, out, after)
+    part = f"stages.{stage}.downsample"
+    front = _mixed_ffn(config, dim, before, f"{part}.res1.1")
+    return front + merge + _mixed_ffn(config, out, after, f"{part}.res2.1")
 
 
 def _head(config: EfficientViTConfig) -> Complexity:

@@ -6,6 +6,7 @@ Computes what the train form computes in eval mode, with fewer and larger operat
 - ``x + dwconv(x)`` is one depthwise convolution whose centre tap is larger by 1;
 - the factor ``key_dim ** -0.5`` is folded into each head's depthwise convolution on the query;
 - q, k and v are convolutions of their own, so that nothing is cut apart after a product;
+- what pruning left of a head's output goes to its places in the next head's split by a 1x1 convolution;
 - planes are (B, H, W, C) and tokens (B, H*W, C). A convolution stands between two permutes that cancel
   against the layout of the file format, which leaves only the transposes of the window partition;
 - in an attention, what is computed of each token alone is 1x1 convolutions on planes, or linear layers on tokens:
@@ -25,8 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evit_edge.errors import RequestError
-from evit_edge.models.attention import CascadedGroupAttention, WindowAttention
+from evit_edge.models.attention import CascadedGroupAttention, Placement, WindowAttention
 from evit_edge.models.config import OutputKind
+from evit_edge.models.design import HeadInput
 from evit_edge.models.efficientvit import EfficientViT, SandwichBlock
 from evit_edge.models.layers import ConvNorm, FeedForward, NormLinear, PatchMerging, Residual
 
@@ -91,6 +93,30 @@ def rows(conv: nn.Conv2d, start: int, stop: int) -> nn.Conv2d:
     part = nn.Conv2d(conv.in_channels, stop - start, 1)
     weight, bias = conv.weight[start:stop], cast(Tensor, conv.bias)[start:stop]
     return cast(nn.Conv2d, _filled(part, weight, bias, conv.weight.dtype))
+
+
+def head_parts(source: CascadedGroupAttention, head: int) -> tuple[nn.Conv2d, nn.Conv2d | None]:
+    """A head's convolutions: the one for query, key and value, and the depthwise one on the query, if any.
+
+    The factor on the query is folded into the depthwise convolution, or else into the query's rows.
+    """
+    qkv = folded(cast(ConvNorm, source.qkvs[head]))
+    if source.dws:
+        return qkv, folded(cast(ConvNorm, source.dws[head]), scale=source.shape.scale)
+    factors = torch.ones(qkv.out_channels, dtype=qkv.weight.dtype)
+    factors[: source.parts(head)[0]] = source.shape.scale
+    weight, bias = qkv.weight * factors[:, None, None, None], cast(Tensor, qkv.bias) * factors
+    return cast(nn.Conv2d, _filled(qkv, weight, bias, qkv.weight.dtype)), None
+
+
+def placing(source: nn.Module, weight: Tensor) -> nn.Conv2d | None:
+    """A placement as a 1x1 convolution of ones and zeros, of ``weight``'s dtype; None where all stays in place."""
+    if not isinstance(source, Placement):
+        return None
+    conv = nn.Conv2d(len(source.index), source.split, 1)
+    ones = torch.zeros(source.split, len(source.index), 1, 1)
+    ones[source.index, torch.arange(len(source.index))] = 1
+    return cast(nn.Conv2d, _filled(conv, ones, torch.zeros(source.split), weight.dtype))
 
 
 def classifier(head: NormLinear) -> nn.Linear:
@@ -184,23 +210,23 @@ class DeployedHead(nn.Module):
 
     def __init__(self, source: CascadedGroupAttention, head: int, window: int, tokenwise: bool) -> None:
         super().__init__()
-        dk, dv = source.key_dim, source.value_dim
-        qkv = folded(cast(ConvNorm, source.qkvs[head]))
+        qkv, local = head_parts(source, head)
+        dk, _, dv = source.parts(head)
         self.window = window
         self.q = projection(rows(qkv, 0, dk), tokenwise=tokenwise)
         self.k = projection(rows(qkv, dk, 2 * dk), tokenwise=tokenwise)
         self.v = projection(rows(qkv, 2 * dk, 2 * dk + dv), tokenwise=tokenwise)
-        self.local = PlaneConv(folded(cast(ConvNorm, source.dws[head]), scale=source.scale))
+        self.local = nn.Identity() if local is None else PlaneConv(local)
         bias = source.attention_biases[head][source.attention_bias_idxs]  # (S, S)
         self.register_buffer("bias", bias.detach()[None].clone())  # (1, S, S)
 
     def forward(self, x: Tensor) -> Tensor:
-        """A split of the windows, (B, w, w, dv) or as tokens (B, S, dv) with S = w*w; in and out."""
+        """What the head sees, (B, w, w, seen) or tokens (B, S, seen) with S = w*w, to the same with dv."""
         q, w = self.q(x), self.window  # (B, w, w, dk) or (B, S, dk), as all three
         q = self.local(q.reshape(-1, w, w, q.shape[-1])).flatten(1, 2)  # (B, S, dk)
         k, v = self.k(x).flatten(1, -2), self.v(x).flatten(1, -2)  # (B, S, dk), (B, S, dv)
         attention = q @ k.transpose(1, 2) + self.bias  # (B, S, S)
-        return (attention.softmax(-1) @ v).reshape(x.shape)  # (B, w, w, dv) or (B, S, dv)
+        return (attention.softmax(-1) @ v).reshape(*x.shape[:-1], -1)  # (B, w, w, dv) or (B, S, dv)
 
 
 class DeployedAttention(nn.Module):
@@ -209,17 +235,25 @@ class DeployedAttention(nn.Module):
     def __init__(self, source: WindowAttention, *, tokenwise: bool) -> None:
         super().__init__()
         self.window, self.tokenwise = source.window, tokenwise
-        heads = range(len(source.attn.qkvs))
+        self.full = source.attn.shape.head_input is HeadInput.FULL
+        heads = range(source.attn.shape.heads)
         self.heads = nn.ModuleList(DeployedHead(source.attn, head, source.window, tokenwise) for head in heads)
-        self.proj = projection(folded(cast(ConvNorm, source.attn.proj[1])), tokenwise=tokenwise)
+        proj = folded(cast(ConvNorm, source.attn.proj[1]))
+        self.proj = projection(proj, tokenwise=tokenwise)
+        placed = (placing(placement, proj.weight) for placement in source.attn.placements)
+        self.placements = nn.ModuleList(
+            nn.Identity() if conv is None else projection(conv, tokenwise=tokenwise) for conv in placed
+        )
 
     def attend(self, x: Tensor) -> Tensor:
         """Windows (B, w, w, C) in and out."""
         outputs: list[Tensor] = []
         features = x.flatten(1, 2) if self.tokenwise else x  # (B, S, C), S = w*w, or (B, w, w, C)
-        for head, split in zip(self.heads, features.chunk(len(self.heads), dim=-1), strict=True):
-            feature = split if not outputs else split + outputs[-1]  # (B, S, dv) or (B, w, w, dv), as all here
-            outputs.append(head(feature))
+        seen = (features,) * len(self.heads) if self.full else features.chunk(len(self.heads), dim=-1)
+        for i, (head, feature) in enumerate(zip(self.heads, seen, strict=True)):  # (B, S, seen) or (B, w, w, seen)
+            if i and self.placements:
+                feature = feature + self.placements[i - 1](outputs[-1])  # noqa: PLW2901
+            outputs.append(head(feature))  # (B, S, dv) or (B, w, w, dv)
         y: Tensor = self.proj(F.relu(torch.cat(outputs, dim=-1)))  # (B, S, C) or (B, w, w, C)
         return y.reshape(x.shape)  # (B, w, w, C)
 
@@ -238,10 +272,14 @@ class DeployedAttention(nn.Module):
         return x + y[:, :height, :width]  # (B, H, W, C)
 
 
-def _mixed(source: Residual, ffn: Residual) -> list[nn.Module]:
-    """A token interaction and the feed-forward network after it."""
-    interaction = PlaneConv(folded(cast(ConvNorm, source.m), residual=True))
-    return [interaction, DeployedFeedForward(cast(FeedForward, ffn.m))]
+def _mixed(source: nn.Module, ffn: nn.Module) -> list[nn.Module]:
+    """A token interaction and the feed-forward network after it, or what an ablation left of them."""
+    layers: list[nn.Module] = []
+    if isinstance(source, Residual):
+        layers.append(PlaneConv(folded(cast(ConvNorm, source.m), residual=True)))
+    if isinstance(ffn, Residual):
+        layers.append(DeployedFeedForward(cast(FeedForward, ffn.m)))
+    return layers
 
 
 def _block(block: SandwichBlock, tokenwise: bool) -> list[nn.Module]:

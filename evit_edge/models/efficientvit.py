@@ -22,25 +22,18 @@ from evit_edge.models.layers import (
 
 
 class SandwichBlock(nn.Module):
-    """One attention between N = 1 feed-forward networks on each side (section 3.1, equation 1)."""
+    """One attention between N = 1 feed-forward networks on each side (section 3.1, equation 1).
 
-    def __init__(self, config: EfficientViTConfig, stage: int) -> None:
+    Without the sandwich layout there is nothing in front of the attention.
+    """
+
+    def __init__(self, config: EfficientViTConfig, stage: int, part: str) -> None:
         super().__init__()
-        dim, hidden = config.embed_dims[stage], config.embed_dims[stage] * config.ffn_ratio
-        self.dw0 = token_interaction(dim, gamma=0.0)
-        self.ffn0 = Residual(FeedForward(dim, hidden))
-        self.mixer = Residual(
-            WindowAttention(
-                dim,
-                config.key_dim,
-                config.num_heads[stage],
-                config.resolutions[stage],
-                config.window_size,
-                config.kernel_sizes,
-            )
-        )
-        self.dw1 = token_interaction(dim, gamma=0.0)
-        self.ffn1 = Residual(FeedForward(dim, hidden))
+        dim = config.embed_dims[stage]
+        front = _mixed_ffn(config, dim, f"{part}.ffn0", gamma=0.0) if config.sandwich else ()
+        self.dw0, self.ffn0 = front or (nn.Identity(), nn.Identity())
+        self.mixer = Residual(WindowAttention(config.attention(stage, f"{part}.mixer")))
+        self.dw1, self.ffn1 = _mixed_ffn(config, dim, f"{part}.ffn1", gamma=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (B, C, H, W) in and out."""
@@ -49,15 +42,21 @@ class SandwichBlock(nn.Module):
         return self.ffn1(self.dw1(x))  # (B, C, H, W)
 
 
-def subsample(dim: int, out_dim: int, ffn_ratio: int) -> nn.Sequential:
+def _mixed_ffn(
+    config: EfficientViTConfig, dim: int, part: str, *, gamma: float = 1.0
+) -> tuple[nn.Module, nn.Module]:
+    """A token interaction and the feed-forward network at ``part`` behind it."""
+    interaction = token_interaction(dim, gamma=gamma) if config.token_interaction else nn.Identity()
+    return interaction, Residual(FeedForward(dim, config.hidden(dim, part)))
+
+
+def subsample(config: EfficientViTConfig, stage: int, part: str) -> nn.Sequential:
     """EfficientViT subsample block: FFN, patch merging, FFN; the sandwich without attention (section 3.2)."""
-
-    def mixed_ffn(width: int) -> nn.Sequential:
-        return nn.Sequential(token_interaction(width), Residual(FeedForward(width, ffn_ratio * width)))
-
-    return nn.Sequential(
-        OrderedDict(res1=mixed_ffn(dim), patchmerge=PatchMerging(dim, out_dim), res2=mixed_ffn(out_dim))
-    )
+    dim, out_dim = config.embed_dims[stage - 1], config.embed_dims[stage]
+    before = nn.Sequential(*_mixed_ffn(config, dim, f"{part}.res1.1"))
+    merge = PatchMerging(dim, out_dim)
+    after = nn.Sequential(*_mixed_ffn(config, out_dim, f"{part}.res2.1"))
+    return nn.Sequential(OrderedDict(res1=before, patchmerge=merge, res2=after))
 
 
 class Stage(nn.Module):
@@ -65,11 +64,10 @@ class Stage(nn.Module):
 
     def __init__(self, config: EfficientViTConfig, stage: int) -> None:
         super().__init__()
-        dims = config.embed_dims
-        self.downsample: nn.Module = (
-            subsample(dims[stage - 1], dims[stage], config.ffn_ratio) if stage else nn.Identity()
-        )
-        self.blocks = nn.Sequential(*(SandwichBlock(config, stage) for _ in range(config.depths[stage])))
+        part = f"stages.{stage}"
+        self.downsample: nn.Module = subsample(config, stage, f"{part}.downsample") if stage else nn.Identity()
+        blocks = (SandwichBlock(config, stage, f"{part}.blocks.{i}") for i in range(config.depths[stage]))
+        self.blocks = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', H', W'); H' = H in the first stage, else about H/2."""

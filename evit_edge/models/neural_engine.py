@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evit_edge.models.attention import CascadedGroupAttention, WindowAttention
-from evit_edge.models.deploy import classifier, copied, folded
+from evit_edge.models.deploy import classifier, copied, folded, head_parts, placing
+from evit_edge.models.design import HeadInput
 from evit_edge.models.efficientvit import EfficientViT, SandwichBlock
 from evit_edge.models.layers import ConvNorm, FeedForward, NormLinear, PatchMerging, Residual
 
@@ -82,23 +83,22 @@ class HeadPlane(nn.Module):
 
     def __init__(self, source: CascadedGroupAttention, head: int) -> None:
         super().__init__()
-        dk, dv = source.key_dim, source.value_dim
-        self.parts = (dk, dk, dv)
-        self.qkv = folded(cast(ConvNorm, source.qkvs[head]))
-        self.local = folded(cast(ConvNorm, source.dws[head]), scale=source.scale)
+        self.parts = source.parts(head)
+        self.qkv, local = head_parts(source, head)
+        self.local = nn.Identity() if local is None else local
         bias = source.attention_biases[head][source.attention_bias_idxs]  # (S, S)
         self.register_buffer("bias", bias.detach()[None, None].clone())  # (1, 1, S, S)
 
     def forward(self, x: Tensor) -> Tensor:
-        """A split of the windows (B, dv, w, w), in and out."""
-        batch, channels, height, width = x.shape
+        """What the head sees of the windows, (B, seen, w, w), to (B, dv, w, w)."""
+        batch, _, height, width = x.shape
         q, k, v = self.qkv(x).split(self.parts, dim=1)  # (B, dk, w, w) twice, (B, dv, w, w)
         q = self.local(q).reshape(batch, 1, self.parts[0], -1)  # (B, 1, dk, S), S = w*w
         k = k.reshape(batch, 1, self.parts[1], -1)  # (B, 1, dk, S)
-        v = v.reshape(batch, 1, channels, -1)  # (B, 1, dv, S)
+        v = v.reshape(batch, 1, self.parts[2], -1)  # (B, 1, dv, S)
         attention = (q.transpose(2, 3) @ k + self.bias).softmax(-1)  # (B, 1, S, S)
         output = v @ attention.transpose(2, 3)  # (B, 1, dv, S)
-        return output.reshape(batch, channels, height, width)  # (B, dv, w, w)
+        return output.reshape(batch, self.parts[2], height, width)  # (B, dv, w, w)
 
 
 class AttentionPlane(nn.Module):
@@ -107,14 +107,19 @@ class AttentionPlane(nn.Module):
     def __init__(self, source: WindowAttention) -> None:
         super().__init__()
         self.window = source.window
-        self.heads = nn.ModuleList(HeadPlane(source.attn, i) for i in range(len(source.attn.qkvs)))
+        self.heads = nn.ModuleList(HeadPlane(source.attn, i) for i in range(source.attn.shape.heads))
         self.proj = folded(cast(ConvNorm, source.attn.proj[1]))
+        self.full = source.attn.shape.head_input is HeadInput.FULL
+        placed = (placing(placement, self.proj.weight) for placement in source.attn.placements)
+        self.placements = nn.ModuleList(nn.Identity() if conv is None else conv for conv in placed)
 
     def attend(self, x: Tensor) -> Tensor:
         """Windows (B, C, w, w) in and out."""
         outputs: list[Tensor] = []
-        for head, split in zip(self.heads, x.chunk(len(self.heads), dim=1), strict=True):
-            feature = split if not outputs else split + outputs[-1]  # (B, dv, w, w)
+        seen = (x,) * len(self.heads) if self.full else x.chunk(len(self.heads), dim=1)
+        for i, (head, feature) in enumerate(zip(self.heads, seen, strict=True)):  # (B, seen, w, w)
+            if i and self.placements:
+                feature = feature + self.placements[i - 1](outputs[-1])  # noqa: PLW2901
             outputs.append(head(feature))  # (B, dv, w, w)
         return self.proj(F.relu(torch.cat(outputs, dim=1)))  # (B, C, w, w)
 
@@ -136,10 +141,14 @@ class AttentionPlane(nn.Module):
         return x + y[:, :, :height, :width]  # (B, C, H, W)
 
 
-def _mixed(source: Residual, ffn: Residual) -> list[nn.Module]:
-    """A token interaction and the feed-forward network after it."""
-    interaction = folded(cast(ConvNorm, source.m), residual=True)
-    return [interaction, FeedForwardPlane(cast(FeedForward, ffn.m))]
+def _mixed(source: nn.Module, ffn: nn.Module) -> list[nn.Module]:
+    """A token interaction and the feed-forward network after it, or what an ablation left of them."""
+    layers: list[nn.Module] = []
+    if isinstance(source, Residual):
+        layers.append(folded(cast(ConvNorm, source.m), residual=True))
+    if isinstance(ffn, Residual):
+        layers.append(FeedForwardPlane(cast(FeedForward, ffn.m)))
+    return layers
 
 
 def _block(block: SandwichBlock) -> list[nn.Module]:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evit_edge.errors import CheckpointError
+from evit_edge.models.attention import Placement
 from evit_edge.models.config import VARIANTS, EfficientViTConfig, variant
 from evit_edge.models.efficientvit import EfficientViT
 
@@ -89,8 +90,20 @@ def adapt(state: dict[str, Tensor], model: EfficientViT, path: Path) -> tuple[di
     broken = [key for key, value in fitted.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise CheckpointError(f"{path} has NaN or infinity in {_some(sorted(broken))}")
+    _check_placements(fitted, model, path)
     complete = {**model.state_dict(), **{key: value.float() for key, value in fitted.items()}}
     return complete, tuple(notes)
+
+
+def _check_placements(state: dict[str, Tensor], model: EfficientViT, path: Path) -> None:
+    """What pruning left of a head's output has each its own place."""
+    for name, module in model.named_modules():
+        if isinstance(module, Placement):
+            index = state[f"{name}.index"].long()
+            if int(index.min()) < 0 or int(index.max()) >= module.split or bool((index.diff() < 1).any()):
+                raise CheckpointError(
+                    f"{path} has places in {name}.index that are none of 0 to {module.split - 1}"
+                )
 
 
 def _some(names: list[str], limit: int = 4) -> str:

@@ -65,7 +65,7 @@ def carried_description(checkpoint: Checkpoint, request: ConvertRequest) -> str:
 
 def description(checkpoint: Checkpoint, request: ConvertRequest) -> str:
     """One sentence for whoever opens the file."""
-    return f"{checkpoint.config.name}, an image classifier; {request.quantization} by evit-edge."
+    return f"{checkpoint.config.title}, an image classifier; {request.quantization} by evit-edge."
 
 
 def golden(checkpoint: Checkpoint) -> Golden:

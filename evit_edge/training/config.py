@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evit_edge.errors import RequestError
+from evit_edge.models.config import DEFAULT_VARIANT
 
 _UNITS = (
     "agc_clip",
@@ -36,7 +37,7 @@ class TrainConfig:
     Attributes:
         data: Folders, each with ``train/`` and ``val/`` (class folders inside) or just class folders.
         output: Folder of the run: ``best.safetensors``, ``last.safetensors``, ``metrics.jsonl``, ``curves.png``.
-        model: Variant to train.
+        model: Variant to train, with ablations behind ``+``; None takes that of ``init``, or else M0.
         name: Name written into the checkpoints.
         init: Checkpoint to start from; the classifier is replaced where the classes differ.
         teachers: Checkpoints whose averaged answers are distilled into the model.
@@ -74,7 +75,7 @@ class TrainConfig:
 
     data: tuple[Path, ...]
     output: Path
-    model: str = "efficientvit_m0"
+    model: str | None = None
     name: str = "model"
     init: str | None = None
     teachers: tuple[str, ...] = ()
@@ -138,6 +139,7 @@ class TrainConfig:
     def to_json(self) -> dict[str, Any]:
         """As a JSON object, without what is only of this machine."""
         fields = asdict(self)
+        fields["model"] = self.model or DEFAULT_VARIANT  # a run of a version that always named one goes on
         fields["data"] = [path.name for path in self.data]
         fields["teachers"] = [Path(teacher).name for teacher in self.teachers]
         fields["init"] = None if self.init is None else Path(self.init).name

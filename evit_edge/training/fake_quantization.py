@@ -50,8 +50,8 @@ def prepare(network: EfficientViT) -> None:
         fused.rounds_result = False  # type: ignore[assignment]
     for module in network.modules():
         if isinstance(module, CascadedGroupAttention):
-            for conv in module.qkvs:
-                conv.parts = (module.key_dim, module.key_dim, module.value_dim)  # type: ignore[assignment]
+            for head, conv in enumerate(module.qkvs):
+                conv.parts = module.parts(head)  # type: ignore[assignment]
 
 
 def round_activation(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from evit_edge.errors import CheckpointError, DataError, OutputError
 from evit_edge.files import replacing
 from evit_edge.models.checkpoints import load_checkpoint, save_checkpoint
-from evit_edge.models.config import variant
+from evit_edge.models.config import DEFAULT_VARIANT, variant
 from evit_edge.models.efficientvit import EfficientViT
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.training import fake_quantization
@@ -265,7 +265,8 @@ def _placed(module: _M, device: torch.device) -> _M:
 
 def _starting_network(config: TrainConfig, classes: int) -> tuple[EfficientViT, tuple[str, ...]]:
     if config.init is None:
-        return EfficientViT(variant(config.model).adapted(num_classes=classes, image_size=config.image_size)), ()
+        chosen = variant(config.model or DEFAULT_VARIANT)
+        return EfficientViT(chosen.adapted(num_classes=classes, image_size=config.image_size)), ()
     start = load_checkpoint(config.init, model=config.model, num_classes=classes, image_size=config.image_size)
     return start.model, start.notes
 
