@@ -110,6 +110,16 @@ def test_dead_activations_are_quantized(float_model: bytes, ranges: Ranges, answ
     assert np.isfinite(answer(model, np.zeros((1, 32, 32, 3), np.uint8))).all()
 
 
+@pytest.mark.parametrize("mode", [Quantization.INT8, Quantization.INT8_FULL])
+def test_a_layer_that_is_dead_on_all_photos_ends_no_process(
+    mode: Quantization, float_model: bytes, ranges: Ranges, thumbnails: list[np.ndarray], answer: Answer
+) -> None:
+    """Its range is nothing; a scale to match would be finer than XNNPACK can multiply by."""
+    for operator in tflite.quantizable_operators(float_model):
+        model = tflite.quantize(float_model, mode, {**ranges, operator.name: (0.0, 0.0)})
+        assert np.isfinite(answer(model, thumbnails[0])).all(), operator
+
+
 def test_activation_names_are_what_int8_wants(float_model: bytes, ranges: Ranges) -> None:
     assert set(tflite.activation_names(float_model)) == set(ranges)
 

@@ -22,8 +22,11 @@ from evit_converters.tflite.integers import PIXELS, bytes_at_both_ends, pixels_a
 from evit_converters.tflite.lowering import lower
 from evit_converters.tflite.modes import NEED_RANGES, Precision, QuantizableOperator, Quantization
 from evit_converters.tflite.pixels import exact_pixels
-from evit_converters.tflite.placement import MOVES, float_operators
+from evit_converters.tflite.placement import MOVES, WEIGHTED_INT8, float_operators
 from evit_converters.tflite.recipes import int8_recipe, recipe
+
+_LEVELS, _LARGEST_WEIGHT = 255, 127
+_MOST_STEPS = 128  # of a result for one of the sum that it is made from; XNNPACK's own limit is 256
 
 
 def quantize(
@@ -72,7 +75,7 @@ def quantize(
 
 def _int8(graph: Graph, ranges: Mapping[str, tuple[float, float]], exempt: Mapping[str, Precision]) -> bytes:
     """int8 where the delegate takes it; what it refuses is found by asking it."""
-    fitting = lower(graph, ranges)
+    fitting = with_room(graph, lower(graph, ranges))
     content, exempted = graph.to_bytes(), _places(graph, exempt)
     wide = frozenset(place for place, precision in exempted.items() if precision is Precision.INT16)
 
@@ -87,7 +90,25 @@ def _int8_full(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> bytes
     """Integers everywhere, uint8 in and out."""
     pixels = dict.fromkeys(pixels_as_float(graph), PIXELS)
     told = recipe(graph, Quantization.INT8_FULL)
-    return bytes_at_both_ends(_run_quantizer(graph.to_bytes(), told, {**ranges, **pixels}))
+    return bytes_at_both_ends(_run_quantizer(graph.to_bytes(), told, with_room(graph, {**ranges, **pixels})))
+
+
+def with_room(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Ranges in which no result of a layer with weights is finer than the layer's own steps allow.
+
+    A layer that is dead on all photos has a range of nothing. XNNPACK multiplies sums by less than 256, and ends
+    the process where a result wants more.
+    """
+    given = dict(ranges)
+    for operator in graph.operators:
+        if graph.kind(operator) not in WEIGHTED_INT8 or not graph.is_constant(int(operator.inputs[1])):
+            continue
+        (first, last), (low, high) = (given[graph.name(int(t))] for t in (operator.inputs[0], operator.outputs[0]))
+        weight = float(np.abs(graph.constant(int(operator.inputs[1]))).max())
+        step = (max(last, 0.0) - min(first, 0.0)) / _LEVELS * weight / _LARGEST_WEIGHT
+        least = _LEVELS * step / _MOST_STEPS
+        given[graph.name(int(operator.outputs[0]))] = (low, max(high, low + least))
+    return given
 
 
 def _places(graph: Graph, exempt: Mapping[str, Precision]) -> dict[int, Precision]:
