@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from evit_edge.analysis.clock import unfused_attention
 
 Found = Callable[[str, nn.Module, Tensor], None]
 """Takes a block's name, its module, and the maps (N, heads, queries, keys) of one call."""
@@ -31,15 +32,12 @@ def watched(network: nn.Module, found: Found) -> Iterator[None]:
         network: In eval mode.
         found: Called for each call of a module that attends.
     """
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(value=False)
     watch = _Watch(found)
     handles = watch.hooks(network)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), watch:
+        with torch.no_grad(), unfused_attention(), watch:
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(value=fast)
         for handle in handles:
             handle.remove()
 

@@ -24,11 +24,8 @@ from evit_edge.analysis.heads_report import BlockHeads, HeadsReport, ModelHeads
 from evit_edge.analysis.networks import Network, open_network
 from evit_edge.errors import DataError, RequestError
 from evit_edge.images import read_rgb
-from evit_edge.models.design import HeadInput
 from evit_edge.preprocessing import Preprocessing, UInt8Image
 from evit_edge.profiling.request import Tell
-
-_GROUP_ATTENTION = "CascadedGroupAttention"  # ours and timm's
 
 
 @dataclass(frozen=True)
@@ -119,6 +116,19 @@ def head_similarity(maps: Tensor) -> tuple[Tensor, Tensor]:
     return _nearest(vectors), _nearest(vectors - vectors.mean(dim=2, keepdim=True))
 
 
+def sees_splits(attention: nn.Module) -> bool:
+    """Whether each head of an attention sees a part of the channels.
+
+    Group attention, ours and timm's, has a projection to query, key and value for each head: ``qkvs``. It sees
+    splits where that takes fewer channels than the whole gives.
+    """
+    qkvs, proj = getattr(attention, "qkvs", None), getattr(attention, "proj", None)
+    if not isinstance(qkvs, nn.Module) or not isinstance(proj, nn.Module):
+        return False
+    ends = [[m for m in part.modules() if isinstance(m, nn.Conv2d)] for part in (qkvs, proj)]
+    return all(ends) and ends[0][0].in_channels < ends[1][-1].out_channels
+
+
 def _nearest(vectors: Tensor) -> Tensor:
     unit = F.normalize(vectors, dim=2)
     cosine = unit @ unit.transpose(1, 2)  # (N, heads, heads)
@@ -147,9 +157,7 @@ class _Tally:
         count = len(maps)
         if before is not None:
             cosine, correlation, count = cosine + before[2], correlation + before[3], count + before[4]
-        shape = getattr(module, "shape", None)  # ours say what their heads see: an ablation may differ
-        splits = type(module).__name__ == _GROUP_ATTENTION and getattr(shape, "head_input", None) != HeadInput.FULL
-        self._blocks[name] = (splits, maps.shape[2], cosine, correlation, count)
+        self._blocks[name] = (sees_splits(module), maps.shape[2], cosine, correlation, count)
 
     def report(self, network: Network) -> ModelHeads:
         """Averages.

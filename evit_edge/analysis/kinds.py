@@ -32,15 +32,18 @@ _OF_CLASS = {
     OpClass.COPY: Kind.COPY,
     OpClass.CONVERSION: Kind.COPY,
 }
-_MULTIPLICATIONS = "scaled_dot_product_attention _scaled_dot_product_attention_math"
+_MULTIPLICATIONS = (
+    "scaled_dot_product_attention _scaled_dot_product_attention_math _native_multi_head_attention "
+    "_transformer_encoder_layer_fwd"
+)
 _OF_NAME: dict[Kind, str] = {
-    Kind.MULTIPLICATION: f"{_MULTIPLICATIONS} conv_transpose2d conv_transpose1d einsum tensordot",
+    Kind.MULTIPLICATION: f"{_MULTIPLICATIONS} _addmm_activation conv_transpose2d einsum tensordot",
     Kind.NORMALIZATION: "group_norm instance_norm rms_norm _fused_rms_norm linalg_vector_norm",
     Kind.ADDITION: "add add_ sub sub_ rsub",
     Kind.OTHER: "softmax _softmax _safe_softmax log_softmax _log_softmax",
     # In PyTorch these only look at the same memory in another way.
     Kind.RESHAPE: "slice select split split_with_sizes chunk narrow unbind movedim swapaxes view_as reshape_as "
-    "unflatten expand_as squeeze_ unsqueeze_ transpose_ numpy_T matrix_H mT",
+    "unflatten expand_as _transform_bias_rescale_qkv squeeze_ unsqueeze_ transpose_ numpy_T matrix_H mT",
     Kind.COPY: "unsafe_split zeros_like ones_like full_like new_zeros new_empty broadcast_to lift_fresh hstack "
     "vstack concat concatenate",
 }

@@ -13,21 +13,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from evit_edge import __version__
-from evit_edge.analysis.clock import Balance, Processor, check_processor, forward, measure_balance, wait
+from evit_edge.analysis.clock import Balance, Processor, check_processor, clock_of, forward, measure_balance, wait
 from evit_edge.analysis.kinds import Kind
 from evit_edge.analysis.layout_nets import LayoutConfig, PlainTransformer
 from evit_edge.analysis.layout_report import Accuracy, LayoutNet, LayoutReport
 from evit_edge.analysis.networks import Network
 from evit_edge.analysis.runtime import RuntimeRequest, measure_network
+from evit_edge.analysis.runtime_report import ModelRuntime
 from evit_edge.benchmark.environment import cpu
 from evit_edge.errors import RequestError
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.profiling.request import Tell
+
+if TYPE_CHECKING:
+    from evit_edge.analysis.layout_training import ShortTraining
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 REFERENCE = "DeiT-T's layers"
@@ -37,7 +41,8 @@ _NARROWEST, _WIDEST = 48, 768
 _EXPONENT = 1.6
 """Latency grows about so with the width: 2 for the products, 1 for what waits for memory."""
 _ROUNDS, _LEAST_RUNS, _CLOSE = 6, 5, 0.03
-_MATCHING = 0.5  # of the time goes into finding widths
+_MATCHING, _THROUGHPUT, _PROFILING = 0.5, 0.25, 0.25  # of the time
+_AND_TRAINING = 0.1  # of the progress, where training follows
 
 
 @dataclass(frozen=True)
@@ -107,15 +112,23 @@ def analyze_layout(request: LayoutRequest, tell: Tell = lambda _what, _share: No
     """
     check_processor(request.processor)
     torch.set_num_threads(request.threads)
+    measuring = _AND_TRAINING if request.train else 1.0
     tell("matching latencies", 0.0)
-    configs, latencies, reference_s = _matched(request, lambda share: tell("matching latencies", share))
+    training = _training(request) if request.train else None  # photos that cannot be used are told at once
+    configs, latencies, reference_s = _matched(request, _part(tell, "matching latencies", 0, 0.6 * measuring))
+    tell("measuring throughput", 0.6 * measuring)
+    batch = request.throughput_batch
+    passes = _latencies(configs, request, batch, _THROUGHPUT * request.seconds)
     balance = measure_balance(request.processor)
     nets = []
-    for i, (config, latency_s) in enumerate(zip(configs, latencies, strict=True)):
-        tell("measuring throughput", i / len(configs))
-        nets.append(_measured(config, latency_s, reference_s / request.speedup, request, balance))
-    if request.train:
-        accuracies = _trained(configs, request, tell)
+    for i, config in enumerate(configs):
+        tell("measuring where the time goes", (0.8 + 0.2 * i / len(configs)) * measuring)
+        off = latencies[i] * request.speedup / reference_s - 1
+        runtime, macs = _profiled(config, request, balance)
+        counts = (config.attention_layers, config.layers, config.width)
+        nets.append(LayoutNet(*counts, latencies[i], off, batch / passes[i], runtime, macs))
+    if training is not None:
+        accuracies = _trained(configs, training, request, tell)
         nets = [replace(net, accuracy=found) for net, found in zip(nets, accuracies, strict=True)]
     cuda = request.processor is Processor.CUDA
     return LayoutReport(
@@ -152,18 +165,21 @@ def _matched(
         replace(reference, layers=request.layers, attention_layers=count) for count in request.attention_layers
     ]
     seconds = _MATCHING * request.seconds / (_ROUNDS + 2)
+    closest = [(float("inf"), config) for config in configs]
     for round_number in range(_ROUNDS):
-        reference_s, *latencies = _latencies([reference, *configs], request, seconds)
+        reference_s, *latencies = _latencies([reference, *configs], request, request.batch, seconds)
         target_s = reference_s / request.speedup
-        wanted = [
-            config if abs(latency / target_s - 1) < _CLOSE else _widened(config, latency, target_s)
-            for config, latency in zip(configs, latencies, strict=True)
-        ]
+        for i, latency in enumerate(latencies):
+            closest[i] = min(closest[i], (abs(latency / target_s - 1), configs[i]), key=lambda entry: entry[0])
         tell((round_number + 1) / (_ROUNDS + 1))
-        if wanted == configs:
+        if all(off < _CLOSE for off, _ in closest):
             break
-        configs = wanted
-    reference_s, *latencies = _latencies([reference, *configs], request, 2 * seconds)
+        configs = [
+            config if off < _CLOSE else _widened(tried, latency, target_s)
+            for (off, config), tried, latency in zip(closest, configs, latencies, strict=True)
+        ]
+    configs = [config for _, config in closest]
+    reference_s, *latencies = _latencies([reference, *configs], request, request.batch, 2 * seconds)
     return tuple(configs), tuple(latencies), reference_s
 
 
@@ -171,20 +187,20 @@ def _widened(config: LayoutConfig, latency_s: float, target_s: float) -> LayoutC
     return replace(config, width=next_width(config.width, latency_s, target_s))
 
 
-def _latencies(configs: Sequence[LayoutConfig], request: LayoutRequest, seconds: float) -> list[float]:
+def _latencies(configs: Sequence[LayoutConfig], request: LayoutRequest, batch: int, seconds: float) -> list[float]:
     """Medians of nets that run in turn."""
-    runs = [_run(_network(config, request), request.batch, request.processor) for config in configs]
+    runs = [_run(_network(config, request), batch, request.processor) for config in configs]
     times: list[list[float]] = [[] for _ in runs]
     for run in runs:
         run()
-    stop = time.perf_counter() + seconds
+    clock, stop = clock_of(request.processor), time.perf_counter() + seconds
     while len(times[-1]) < _LEAST_RUNS or time.perf_counter() < stop:
         for run, found in zip(runs, times, strict=True):
             wait(request.processor)
-            start = time.perf_counter()
+            start = clock()
             run()
             wait(request.processor)
-            found.append(time.perf_counter() - start)
+            found.append(clock() - start)
     return [statistics.median(found) for found in times]
 
 
@@ -199,35 +215,25 @@ def _run(network: Network, batch: int, processor: Processor) -> Callable[[], Any
     return forward(network.module.to(processor.value), network.noise(batch).to(processor.value))
 
 
-def _measured(
-    config: LayoutConfig, latency_s: float, target_s: float, request: LayoutRequest, balance: Balance
-) -> LayoutNet:
-    """Throughput and where the time goes, at the larger batch."""
+def _profiled(config: LayoutConfig, request: LayoutRequest, balance: Balance) -> tuple[ModelRuntime, float]:
+    """Where the time goes at the larger batch, and multiply-accumulates for one picture."""
     network = _network(config, request)
     asked = RuntimeRequest(
         (network.name,),
         processor=request.processor,
         batch=request.throughput_batch,
         threads=request.threads,
-        seconds=(1 - _MATCHING) * request.seconds / len(request.attention_layers),
+        seconds=_PROFILING * request.seconds / len(request.attention_layers),
     )
     runtime = measure_network(network, asked, balance)
     flops = sum(entry.flops for entry in runtime.operators if entry.kind is Kind.MULTIPLICATION)
-    return LayoutNet(
-        attention_layers=config.attention_layers,
-        layers=config.layers,
-        width=config.width,
-        latency_s=latency_s,
-        deviation=latency_s / target_s - 1,
-        runtime=runtime,
-        macs=flops / 2 / request.throughput_batch,
-    )
+    return runtime, flops / 2 / request.throughput_batch
 
 
-def _trained(configs: Sequence[LayoutConfig], request: LayoutRequest, tell: Tell) -> list[Accuracy]:
+def _training(request: LayoutRequest) -> ShortTraining:
     from evit_edge.analysis.layout_training import ShortTraining
 
-    training = ShortTraining(
+    return ShortTraining(
         request.train,
         image_size=request.image_size,
         epochs=request.epochs,
@@ -236,14 +242,21 @@ def _trained(configs: Sequence[LayoutConfig], request: LayoutRequest, tell: Tell
         workers=request.workers,
         seed=request.seed,
     )
+
+
+def _trained(
+    configs: Sequence[LayoutConfig], training: ShortTraining, request: LayoutRequest, tell: Tell
+) -> list[Accuracy]:
     found = []
     for i, config in enumerate(configs):
         torch.manual_seed(request.seed)
         network = PlainTransformer(replace(config, num_classes=training.classes))
         what = f"training {config.attention_layers} of {config.layers}"
-        found.append(training.accuracy(network, _part(tell, what, i, len(configs))))
+        each = (1 - _AND_TRAINING) / len(configs)
+        found.append(training.accuracy(network, _part(tell, what, _AND_TRAINING + i * each, each)))
     return found
 
 
-def _part(tell: Tell, what: str, done: int, total: int) -> Callable[[float], None]:
-    return lambda share: tell(what, (done + share) / total)
+def _part(tell: Tell, what: str, start: float, length: float) -> Callable[[float], None]:
+    """Shares of a part as shares of the whole."""
+    return lambda share: tell(what, start + share * length)

@@ -33,14 +33,14 @@ def draw_layout(report: LayoutReport, path: Path) -> None:
     figure = Figure(figsize=(7, 6.5 + 2.5 * trained), layout="constrained")
     throughput, memory, *more = figure.subplots(2 + trained, 1, sharex=True)
     shares = [net.share for net in report.nets]
-    throughput.plot(shares, [net.runtime.images_per_s for net in report.nets], marker="o", color=_BLUE)
+    throughput.plot(shares, [net.images_per_s for net in report.nets], marker="o", color=_BLUE)
     for net in report.nets:
         note = f"width {net.width}\n{1e3 * net.latency_s:.3g} ms"
         throughput.annotate(
-            note, (net.share, net.runtime.images_per_s), textcoords="offset points", xytext=(4, 4), fontsize=7
+            note, (net.share, net.images_per_s), textcoords="offset points", xytext=(4, 4), fontsize=7
         )
     throughput.set_ylabel(f"images/s, batch {report.nets[0].runtime.batch}")
-    throughput.margins(x=0.15, y=0.3)
+    throughput.margins(x=0.2, y=0.3)
     for label, values, colour in (
         ("by kind, as the paper counts", [net.runtime.memory_share_in_paper for net in report.nets], _ORANGE),
         ("by operations a byte", [net.runtime.memory_share for net in report.nets], _GREEN),
@@ -53,7 +53,7 @@ def draw_layout(report: LayoutReport, path: Path) -> None:
         _draw_accuracy(report, more[0])
     (more[0] if trained else memory).set_xlabel("share of layers that attend")
     figure.suptitle(
-        f"{report.nets[0].layers} layers, scaled in width to {1e3 * report.target_s:.3g} ms at batch {report.batch}\n"
+        f"{report.nets[0].layers} layers, width for {1e3 * report.target_s:.3g} ms at batch {report.batch}\n"
         f"{report.device}, {report.threads} thread(s), {report.engine}",
         fontsize=9,
     )

@@ -42,7 +42,8 @@ class LayoutNet:
         width: Channels that met the latency best.
         latency_s: One pass at the matched batch, median, in turn with the others.
         deviation: Of the latency from the target, such as 0.02 for 2 % slower.
-        runtime: At the batch of the throughput.
+        images_per_s: Throughput at the larger batch, in turn with the others.
+        runtime: Where the time goes at the larger batch.
         macs: Multiply-accumulates of convolutions and products, for one picture.
         accuracy: Where it was trained.
     """
@@ -52,6 +53,7 @@ class LayoutNet:
     width: int
     latency_s: float
     deviation: float
+    images_per_s: float
     runtime: ModelRuntime
     macs: float
     accuracy: Accuracy | None = None

@@ -86,7 +86,7 @@ def open_network(
     """Make or load a network.
 
     Args:
-        source: A variant (``efficientvit_m0``, ``m0``, ``m0+mhsa``; random weights), a checkpoint, ``everyday``,
+        source: A variant (``efficientvit_m0`` or ``m0``; random weights), a checkpoint, ``everyday``,
             ``hf:OWNER/NAME``, ``timm:NAME``, or ``MODULE:FUNCTION``, a function without arguments that returns a
             module.
         form: The inference form exists for EfficientViT alone.
@@ -103,7 +103,7 @@ def open_network(
         network = Network(name, module, rule, trained=pretrained)
     elif _FUNCTION.fullmatch(source) and not source.startswith("hf:") and not Path(source).exists():
         network = Network(source.partition(":")[2], _called(source), Preprocessing(image_size=image_size or _SIDE))
-    elif {source.partition("+")[0], f"efficientvit_{source.partition('+')[0]}"} & VARIANTS.keys():
+    elif _is_variant(source):
         config = variant(source).adapted(image_size=image_size)
         torch.manual_seed(0)
         rule = Preprocessing(image_size=config.image_size)
@@ -112,6 +112,12 @@ def open_network(
         network = _of_checkpoint(load_checkpoint(source, image_size=image_size))
     network.module.eval().requires_grad_(requires_grad=False)
     return network if form is Form.TRAIN else _deployed(network, source)
+
+
+def _is_variant(source: str) -> bool:
+    """Whether it is named as :func:`variant` takes it: ``m0``, ``efficientvit_m0``, either with ``+OPTION``."""
+    name = source.partition("+")[0]
+    return name in VARIANTS or f"efficientvit_{name}" in VARIANTS
 
 
 def _of_checkpoint(checkpoint: Checkpoint) -> Network:

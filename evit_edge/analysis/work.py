@@ -17,7 +17,7 @@ from evit_edge.analysis.kinds import Kind
 
 _ITEM_BYTES = 4
 _ATTENTION = "_scaled_dot_product"
-_BIASED = frozenset({"aten::addmm", "aten::baddbmm", "aten::addbmm", "aten::addmv"})
+_BIASED = frozenset({"aten::addmm", "aten::_addmm_activation", "aten::baddbmm", "aten::addbmm", "aten::addmv"})
 
 Shape = Sequence[int]
 

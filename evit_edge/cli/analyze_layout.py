@@ -93,9 +93,10 @@ def print_layout(report: LayoutReport) -> None:
     trained = any(net.accuracy is not None for net in report.nets)
     columns = ["attention", "width", "params M", "MMACs", "ms", "off %", "images/s", "mem (paper)", "mem (bytes)"]
     rows = [_row(net) + ([_accuracy(net)] if trained else []) for net in report.nets]
+    first = report.nets[0]
     title = (
-        f"{report.nets[0].layers} layers at {1e3 * report.target_s:.2f} ms, batch {report.batch}; images/s and "
-        f"shares at batch {report.nets[0].runtime.batch}; {report.engine} on {report.device}, {report.threads} thread(s)"
+        f"{first.layers} layers at {1e3 * report.target_s:.2f} ms, batch {report.batch}; images/s and shares at "
+        f"batch {first.runtime.batch}; {report.engine} on {report.device}, {report.threads} thread(s)"
     )
     print_table(title, columns + (["top-1 %"] if trained else []), rows)
     typer.echo(
@@ -112,7 +113,7 @@ def _row(net: LayoutNet) -> list[str]:
         f"{net.macs / 1e6:.0f}",
         f"{1e3 * net.latency_s:.2f}",
         f"{100 * net.deviation:+.1f}",
-        f"{net.runtime.images_per_s:.1f}",
+        f"{net.images_per_s:.1f}",
         percent(net.runtime.memory_share_in_paper),
         percent(net.runtime.memory_share),
     ]
