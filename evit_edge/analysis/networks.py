@@ -86,7 +86,7 @@ def open_network(
     """Make or load a network.
 
     Args:
-        source: A variant (``efficientvit_m0``, ``m0``, ``m0+mhsa``; random weights), a checkpoint, ``everyday``,
+        source: A variant (``efficientvit_m0`` or ``m0``; random weights), a checkpoint, ``everyday``,
             ``hf:OWNER/NAME``, ``timm:NAME``, or ``MODULE:FUNCTION``, a function without arguments that returns a
             module.
         form: The inference form exists for EfficientViT alone.
