@@ -46,15 +46,14 @@ def family(configs: list[EfficientViTConfig]) -> list[dict[str, Any]]:
 def ablated(config: EfficientViTConfig) -> list[dict[str, Any]]:
     """What a network and each of its ablations cost, as JSON objects."""
     from evit_edge.models.complexity import count
-    from evit_edge.models.design import PAPER_TOP1_POINTS, Ablation
+    from evit_edge.models.design import Ablation
 
-    whole: dict[str, Any] = {"name": config.name, "ablation": None, "meaning": "", "paper_m4_top1_points": None}
+    whole: dict[str, Any] = {"name": config.name, "ablation": None, "meaning": ""}
     return [{**whole, **vars(count(config))}] + [
         {
             "name": other.name,
             "ablation": ablation.value,
             "meaning": ablation.meaning,
-            "paper_m4_top1_points": PAPER_TOP1_POINTS.get(ablation),
             **vars(count(other)),
         }
         for ablation in Ablation
@@ -85,14 +84,13 @@ def _print_ablations(entries: list[dict[str, Any]], image_size: int, classes: in
             entry["meaning"],
             f"{entry['parameters']:,}",
             f"{entry['macs'] / 1e6:.1f}",
-            "" if entry["paper_m4_top1_points"] is None else f"{entry['paper_m4_top1_points']:+.1f}",
         )
         for entry in entries
     ]
     print_table(
         f"{entries[0]['name']} at {image_size} px with {classes} classes, one design decision undone "
-        "(train --ablate NAME); on the right the paper's loss of M4 on ImageNet in points",
-        ("ablation", "", "parameters", "MMACs", "top-1"),
+        "(train --ablate NAME)",
+        ("ablation", "", "parameters", "MMACs"),
         rows,
         left=2,
     )

@@ -92,8 +92,7 @@ class EfficientViTConfig:
     def ablated(self, ablations: Iterable[Ablation]) -> EfficientViTConfig:
         """The same network with design decisions undone, besides those that are already.
 
-        A Swin-like net has one block more in the first stage, as the paper gives M4's ({2, 2, 3}) for about equal
-        speed.
+        A Swin-like net has one block more in the first stage, to make up for its feed-forward networks.
 
         Raises:
             RequestError: They exclude each other, or the network is pruned.

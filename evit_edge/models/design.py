@@ -36,16 +36,6 @@ _MEANINGS = {
 }
 
 
-PAPER_TOP1_POINTS: dict[Ablation, float] = {
-    Ablation.SWIN_BLOCK: -3.0,
-    Ablation.MHSA: -1.1,
-    Ablation.NO_CASCADE: -1.5,
-    Ablation.EQUAL_QKV: -1.4,
-    Ablation.FFN_RATIO_4: -1.5,
-}
-"""What each costs M4 in ImageNet top-1 after 100 epochs, as the paper states in section 4.4; never ours."""
-
-
 class HeadInput(StrEnum):
     """What a head of attention sees."""
 

@@ -164,7 +164,7 @@ def test_widths_that_cannot_be_are_refused() -> None:
 
 
 def test_names_and_what_they_exclude() -> None:
-    assert variant("m4+swin-block").depths == (2, 2, 3)  # as in the paper
+    assert variant("m4+swin-block").depths == (2, 2, 3)
     assert variant("m4+swin-block").ablated([Ablation.SWIN_BLOCK]).depths == (2, 2, 3)
     assert variant("m1+mhsa+equal-qkv") == variant("efficientvit_m1").ablated([Ablation.EQUAL_QKV, Ablation.MHSA])
     with pytest.raises(RequestError, match="no-token-interaction"):
@@ -216,6 +216,5 @@ def test_models_lists_the_ablations() -> None:
         "name": "efficientvit_m4+swin-block",
         "ablation": "swin-block",
         "meaning": Ablation.SWIN_BLOCK.meaning,
-        "paper_m4_top1_points": -3.0,
         **vars(count(variant("m4+swin-block"))),
     }
