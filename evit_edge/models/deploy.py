@@ -222,8 +222,9 @@ class DeployedHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """What the head sees, (B, w, w, seen) or tokens (B, S, seen) with S = w*w, to the same with dv."""
-        q, w = self.q(x), self.window  # (B, w, w, dk) or (B, S, dk), as all three
-        q = self.local(q.reshape(-1, w, w, q.shape[-1])).flatten(1, 2)  # (B, S, dk)
+        q = self.q(x)  # (B, w, w, dk) or (B, S, dk), as all three
+        plane = q.unflatten(1, (self.window, self.window)) if q.dim() == 3 else q  # (B, w, w, dk)
+        q = self.local(plane).flatten(1, 2)  # (B, S, dk)
         k, v = self.k(x).flatten(1, -2), self.v(x).flatten(1, -2)  # (B, S, dk), (B, S, dv)
         attention = q @ k.transpose(1, 2) + self.bias  # (B, S, S)
         return (attention.softmax(-1) @ v).reshape(*x.shape[:-1], -1)  # (B, w, w, dv) or (B, S, dv)
