@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evit_edge.cli.options import ModelOption, Threads, choice
-from evit_edge.cli.terminal import print_table
+from evit_edge.cli.terminal import print_table, remark
 
 if TYPE_CHECKING:
     from evit_edge.sensitivity import SensitivityReport
@@ -61,7 +61,7 @@ def sensitivity(
         command=shlex.join(["evit-edge", *sys.argv[1:]]),
     )
     with _shown() as tell:
-        report = analyse(request, tell)
+        report = analyse(request, tell, remark)
     if json is not None:
         write_sensitivity(json, report)
     if picture is not None:
