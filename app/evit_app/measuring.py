@@ -37,6 +37,7 @@ def request_for(sessions: Sequence[Session]) -> BenchmarkRequest:
         threads=(threads,),
         cold_start=sys.platform not in _PHONES,
         command=f"{command}  # from the app",
+        limits=sessions[0].limits,
     )
 
 

@@ -1,4 +1,4 @@
-"""A whole benchmark in a child process: what kills an engine ends that process, and no pipe lies in what is timed."""
+"""A whole benchmark in a child process: what kills an engine ends that process, and no pipe is timed."""
 
 from __future__ import annotations
 

@@ -66,6 +66,11 @@ class Apart:
         """The system's number."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
     def ask(
         self, message: Message, body: bytes | memoryview = b"", *, doing: str, time_s: float, most_bytes: int = 0
     ) -> tuple[Message, bytearray]:

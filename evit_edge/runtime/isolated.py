@@ -76,6 +76,11 @@ class IsolatedRunner:
         """Of the process that runs the model."""
         return self._apart.process_id
 
+    @property
+    def alive(self) -> bool:
+        """Whether that process still runs."""
+        return self._apart.alive
+
     def run(self, images: UInt8Images) -> Float32Array:
         """Score uint8 (B, S, S, 3) pictures; float32 (B, classes), as ``info.output_kind`` says.
 
@@ -156,6 +161,11 @@ def open_isolated(
     return IsolatedRunner(
         path, limits, threads=threads, labels=labels, input_range=input_range, preprocessing=preprocessing
     )
+
+
+def is_alive(runner: Runner) -> bool:
+    """Whether a runner can still be asked: its process, if it has one, has not ended."""
+    return not isinstance(runner, IsolatedRunner) or runner.alive
 
 
 def close(runner: Runner) -> None:
