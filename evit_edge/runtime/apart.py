@@ -24,6 +24,8 @@ _LOOK_S = 0.2
 _KEPT_LINES = 20
 _PIPE_BYTES = 2**20
 _END_S = 2.0
+_OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "allocate memory", "out of memory", "Cannot allocate")
+"""What C++, Python, PyTorch, ONNX Runtime and the system say."""
 
 
 def can_run_apart() -> bool:
@@ -126,7 +128,7 @@ class Apart:
         kind = getattr(errors, name, None)
         if isinstance(kind, type) and issubclass(kind, EvitEdgeError):
             return kind(text)
-        if name == "MemoryError" or "memory" in text:
+        if name == "MemoryError" or any(words in text for words in _OUT_OF_MEMORY):
             return self._needs_more(doing)
         return ArtefactError(f"{self._subject}: {doing} failed: {name}: {text}")
 
@@ -146,7 +148,7 @@ class Apart:
         if reason == "time":
             limit = f"{self._limits.time_s:g} s"
             return ArtefactError(f"{self._subject}: {doing} took more than {limit}; --time-limit allows more")
-        if reason == "memory" or any(word in line for line in lines for word in ("bad_alloc", "MemoryError")):
+        if reason == "memory" or any(words in line for line in lines for words in _OUT_OF_MEMORY):
             return self._needs_more(doing)
         if code is not None and code < 0:
             return ArtefactError(

@@ -63,7 +63,7 @@ def _score(answers: int, runner: Any, request: Message, body: bytearray) -> None
     side = runner.info.image_size
     images = np.frombuffer(body, dtype=np.uint8).reshape(request["pictures"], side, side, 3)
     scores = np.ascontiguousarray(runner.run(images), dtype=np.float32)
-    send(answers, {"shape": list(scores.shape), "remark": runner.info.remark}, scores.data.cast("B"))
+    send(answers, {"shape": list(scores.shape), "remark": runner.info.remark}, scores.tobytes())
 
 
 if __name__ == "__main__":

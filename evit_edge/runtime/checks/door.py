@@ -40,11 +40,11 @@ def check_model(path: Path, limits: Limits | None = None) -> None:
 
 
 def _content(path: Path, limits: Limits) -> bytes:
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise ArtefactError("it is no file")
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if not path.is_file():
-                raise ArtefactError("it is a pipe or a device")
             if size > limits.memory_bytes:
                 raise ArtefactError(
                     f"it has {shown(size)}; the limit is {shown(limits.memory_bytes)} (--memory-limit)"

@@ -10,9 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("ai_edge_litert.schema_py_generated")
-
 import tiny_models as tiny
 
 from evit_edge.errors import ArtefactError
@@ -149,7 +146,7 @@ def test_memory_is_what_lives_at_once():
         check_tflite(bent(all_at_the_end), Limits(memory_bytes=2**28))
 
 
-SOUND = tiny.packed(tiny.mean_model()) if "tiny_models" in sys.modules else b""
+SOUND = tiny.packed(tiny.mean_model())
 
 
 def with_word(place: int, value: int) -> bytes:
