@@ -37,7 +37,7 @@ def measure_apart(request: BenchmarkRequest, limits: Limits, tell: Tell, stop: t
     Raises:
         EvitEdgeError: As measuring in this process; also when that process dies or exceeds its limits.
     """
-    _rehearse(request, limits, tell)
+    _rehearse(request, limits, tell, stop)
     whole = Apart(_WORKER, limits, ", ".join(request.artefacts))
     done = threading.Event()
     threading.Thread(target=_pass_on, args=(stop, done, whole), daemon=True).start()
@@ -56,13 +56,13 @@ def measure_apart(request: BenchmarkRequest, limits: Limits, tell: Tell, stop: t
         whole.close()
 
 
-def _rehearse(request: BenchmarkRequest, limits: Limits, tell: Tell) -> None:
+def _rehearse(request: BenchmarkRequest, limits: Limits, tell: Tell, stop: threading.Event) -> None:
     from evit_edge.benchmark.artefacts import refuse_references
 
     sources = [*request.artefacts, *([] if request.baseline is None else [request.baseline])]
     refuse_references(sources, accepted=request.reference)
     for source in dict.fromkeys(sources):
-        if is_shipped(source):
+        if is_shipped(source) or stop.is_set():
             continue
         tell(Progress(Phase.LOAD, source))
         runner = open_isolated(source, limits=limits)

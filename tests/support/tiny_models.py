@@ -86,6 +86,13 @@ def write_tflite(path: Path, bend: Callable[[Any], None] = lambda _model: None) 
 # Bends: what makes a model dangerous.
 
 
+def floats(model: Any) -> None:
+    """Takes and gives float32: the mean of each channel as it comes."""
+    for number in (0, 2):
+        one = model.subgraphs[0].tensors[number]
+        one.type, one.quantization = schema.TensorType.FLOAT32, None
+
+
 def constant_input(model: Any) -> None:
     """Its input is a constant: who writes a picture into it writes into the file's read-only memory."""
     model.subgraphs[0].tensors[0].buffer = len(model.buffers)

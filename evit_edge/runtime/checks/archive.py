@@ -6,6 +6,7 @@ import io
 import zipfile
 from typing import BinaryIO
 
+from evit_converters.tflite.metadata import ARCHIVE_ERRORS
 from evit_edge.errors import ArtefactError
 from evit_edge.runtime.checks.limits import shown
 
@@ -30,8 +31,7 @@ def check_archive(stream: BinaryIO, limit_bytes: int, what: str) -> None:
             return
         with zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
-    # The module's own, its decoders', and what its parsing of damaged headers stumbles on.
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError, RuntimeError) as exc:
+    except ARCHIVE_ERRORS as exc:
         raise ArtefactError(f"{what} is damaged: {exc}") from exc
     if len(members) > MAX_MEMBERS:
         raise ArtefactError(f"{what} has {len(members)} members; at most {MAX_MEMBERS} are accepted")

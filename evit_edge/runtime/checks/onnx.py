@@ -120,7 +120,8 @@ def _tensor(tensor: Any, folder: Path) -> int:
 
 
 def _check_external(tensor: Any, size: int, folder: Path, where: str) -> None:
-    stated = {entry.key: entry.value for entry in tensor.external_data}
+    # Texts that are no UTF-8 come as bytes.
+    stated = {entry.key: entry.value for entry in tensor.external_data if isinstance(entry.value, str)}
     location = stated.get("location", "")
     try:
         offset, length = int(stated.get("offset") or 0), int(stated.get("length") or size)

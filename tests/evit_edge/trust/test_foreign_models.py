@@ -152,8 +152,8 @@ def test_a_runner_apart_is_the_runner(model):
     assert apart.run(images[:1]).shape == (1, 3)  # a refusal ends nothing
 
 
-def test_what_was_asked_for_reaches_the_process(colour_models):
-    path = colour_models["float32-nchw-logits"]
+def test_what_was_asked_for_reaches_the_process(model):
+    path = model(tiny.floats)
     options = {"labels": ("x", "y", "z"), "input_range": InputRange.RAW}
     rule = open_runner(path).info.preprocessing
     apart = open_isolated(path, preprocessing=rule, **options)
