@@ -172,7 +172,7 @@ class _Watch:
         self.reason: str | None = None
         self.ended = threading.Event()
         self._process, self._memory_bytes = process, memory_bytes
-        threading.Thread(target=self._look, name="evit-watch", daemon=True).start()
+        threading.Thread(target=self._look, name="model-watch", daemon=True).start()
 
     def _look(self) -> None:
         while not self.ended.wait(_LOOK_S) and self._process.poll() is None:
