@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from evit_edge.errors import ArtefactError, CheckpointError, RequestError
+from evit_edge.errors import ArtefactError, CheckpointError, OutputError, RequestError
 from evit_edge.files import replacing, sha256_of
 from evit_edge.models.config import EfficientViTConfig, variant
 from evit_edge.models.efficientvit import EfficientViT
@@ -152,7 +152,10 @@ def save_checkpoint(
         if not key.endswith("num_batches_tracked")
     }
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as exc:  # a full disk, as the library tells it
+            raise OutputError(f"{path} cannot be written: {exc}") from exc
 
 
 def read_weights(path: Path, limits: Limits | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evit_edge.errors import ArtefactError, DataError, RequestError, require, require_installed
 from evit_edge.preprocessing import Preprocessing
+from evit_edge.publishing import finish
 from evit_edge.runtime.checks.door import check_model
 from evit_edge.runtime.checks.limits import Limits
 from evit_edge.runtime.info import Runner
@@ -59,8 +60,10 @@ def open_runner(
             raise RequestError(f"{path} is a checkpoint and states its own input; drop the input options")
         return TorchRunner.open(Path(path), threads=threads, labels=labels, limits=limits)
     file = Path(path)
-    if file.exists() and not checked:
-        check_model(file, limits)
+    if not checked:
+        finish(file.parent)
+        if file.exists():
+            check_model(file, limits)
     if file.suffix == ".onnx":
         from evit_edge.runtime.onnx import OnnxRunner
 
