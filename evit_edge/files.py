@@ -1,16 +1,23 @@
-"""Writing so that a reader sees the old file or the new one, never half of one."""
+"""Writing so that a reader sees the old file or the new one, never half of one.
+
+Several files that belong together: :mod:`evit_edge.publishing`.
+"""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
-import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from evit_edge.errors import OutputError
+
+if sys.platform != "win32":
+    import fcntl
 
 
 @contextmanager
@@ -29,58 +36,78 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        take(handle)
+        _clear(path, Path(name))
     except OSError as exc:
         raise OutputError(f"{path} cannot be written: {exc.strerror or exc}; choose a writable folder") from exc
-    os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private
-        _flush(temporary)
+        temporary.chmod(0o666 & ~umask())  # mkstemp makes files private
+        flush(temporary)
         temporary.replace(path)
     except OSError as exc:
         raise OutputError(f"{path} cannot be written: {exc.strerror or exc}") from exc
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def publishing(folder: Path, *, last: str, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary folder; move what it holds into ``folder`` together when the block ends well.
+def _clear(path: Path, own: Path) -> None:
+    """Throw away what writers of the same file left behind that were killed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{glob.escape(path.suffix)}"):
+        if left != own and len(left.name) == len(own.name) and is_abandoned(left):
+            left.unlink(missing_ok=True)
 
-    Args:
-        folder: Where the files shall be; made where it is missing, and taken away again if the block fails.
-        last: Name of the file that is moved last: who finds it finds the others.
-        overwrite: Whether files of the same names may be replaced.
 
-    Yields:
-        The folder to write to. It is gone after the block, whatever happens.
+def take(descriptor: int) -> bool:
+    """Mark an open file or folder as this process's, for as long as that lives; False if another one has it.
 
-    Raises:
-        OutputError: The folder cannot be made or written, or files are there already.
+    Windows has no such marks: there everything is somebody's, and nothing is thrown away.
     """
-    created = not folder.exists()
+    if sys.platform == "win32":
+        return True
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".evit-edge-"))
-    except OSError as exc:
-        raise OutputError(f"{folder} cannot be written: {exc.strerror or exc}; choose a writable folder") from exc
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def mark_folder(folder: Path) -> int:
+    """A descriptor that shows, until it is closed or this process ends, that a folder is this process's."""
+    descriptor = os.open(os.devnull if sys.platform == "win32" else folder, os.O_RDONLY)
+    take(descriptor)
+    return descriptor
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block with the same folder; without effect on Windows."""
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield temporary
-        written = sorted(temporary.iterdir(), key=lambda path: (path.name == last, path.name))
-        refuse_existing([folder / path.name for path in written], overwrite=overwrite)
-        for path in written:
-            for file in files_of(path):
-                _flush(file)
-            _move(path, folder / path.name)
-        created = False
-    except OSError as exc:
-        raise OutputError(f"{folder} cannot be written: {exc.strerror or exc}") from exc
+        with suppress(OSError):  # a network's file system that has no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if created:
-            with suppress(OSError):  # somebody else has put something there
-                folder.rmdir()
+        os.close(descriptor)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether the process that made a temporary file or folder with :func:`take` has ended without clearing it."""
+    if sys.platform == "win32":
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return False
+    try:
+        return take(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:
@@ -94,22 +121,17 @@ def refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:
         raise OutputError(f"{existing[0]} exists; give --overwrite to replace it, or choose another folder")
 
 
-def _umask() -> int:
+def umask() -> int:
+    """Of this process."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file is on the disk."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
-
-
-def _move(source: Path, target: Path) -> None:
-    """Rename a file or folder over what is there; a folder that is in the way moves into the source's folder."""
-    if target.is_dir():
-        target.replace(source.with_name(f"{source.name}.before"))
-    source.replace(target)
 
 
 def files_of(path: Path) -> tuple[Path, ...]:

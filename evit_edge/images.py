@@ -55,6 +55,8 @@ def read_rgb(path: Path) -> UInt8Image:
             ``MAX_PIXELS`` pixels, or its values have no known range. The message names the file.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():  # reading a pipe would wait for ever
+        raise DataError(f"{path}: a pipe or a device, not a photo")
     try:
         with _silent(), Image.open(path) as image:
             _check_header(image, path)

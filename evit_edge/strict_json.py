@@ -6,6 +6,7 @@ import dataclasses
 import types
 import typing
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeVar
 
 from evit_edge.errors import EvitEdgeError
@@ -23,6 +24,8 @@ def to_json(value: Any) -> Any:
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, tuple | list):
         return [to_json(item) for item in value]
     if isinstance(value, dict):
@@ -34,8 +37,8 @@ def from_json(kind: type[T], value: Any, where: str = "") -> T:
     """Build a frozen dataclass from a JSON object.
 
     Args:
-        kind: The dataclass. Its fields may be dataclasses, enums, str, int, float, bool, tuples and dicts of
-            those, or any of them or None.
+        kind: The dataclass. Its fields may be dataclasses, enums, str, int, float, bool, paths, tuples and dicts
+            of those, or any of them or None.
         value: The parsed JSON.
         where: Field that the value stands in, for the message.
 
@@ -100,6 +103,8 @@ def _parse_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[An
 
 
 def _parse_scalar(hint: type, value: Any, where: str) -> Any:
+    if hint is Path:
+        return Path(_parse_scalar(str, value, where))
     accepted: tuple[type, ...] = (int, float) if hint is float else (hint,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         raise MismatchError(f"{where} is {_shown(value)}; {hint.__name__} is needed")

@@ -9,9 +9,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from evit_app.frames import FrameSource
-from evit_app.session import Session
+from evit_app.session import DEFAULT_LIMITS, Session
 from evit_app.sources import Camera, PhotoFolder, VideoFile, list_cameras
 from evit_edge.errors import ArtefactError, RequestError
+from evit_edge.runtime.checks import Limits
 
 
 class SourceKind(StrEnum):
@@ -99,10 +100,11 @@ class Shelf:
 
     Args:
         paths: Files that are there from the start, at least one.
+        limits: Of each model's own process; None: they run in this one.
     """
 
-    def __init__(self, paths: tuple[Path, ...]) -> None:
-        self.paths = list(paths)
+    def __init__(self, paths: tuple[Path, ...], limits: Limits | None = DEFAULT_LIMITS) -> None:
+        self.paths, self._limits = list(paths), limits
         self._open: dict[tuple[Path, int], Session] = {}
         self._lock = threading.Lock()  # two tabs opened at once load a model once
         self._received: tempfile.TemporaryDirectory[str] | None = None
@@ -115,8 +117,8 @@ class Shelf:
         """
         with self._lock:
             key = (path, threads)
-            if key not in self._open:
-                self._open[key] = Session.open(path, threads=threads)
+            if key not in self._open or not self._open[key].alive:
+                self._open[key] = Session.open(path, threads=threads, limits=self._limits)
             return self._open[key]
 
     def receive(self, name: str, content: bytes) -> Path:
@@ -137,8 +139,10 @@ class Shelf:
                 self.paths.append(path)
 
     def close(self) -> None:
-        """Throw away what was received."""
+        """End the models' processes and throw away what was received."""
         with self._lock:
+            for session in self._open.values():
+                session.close()
             self._open.clear()
             if self._received is not None:
                 self._received.cleanup()

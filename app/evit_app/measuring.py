@@ -18,7 +18,7 @@ from evit_edge.errors import EvitEdgeError
 
 _TELL_EVERY_S = 1.0  # redrawing the page takes time from what is measured
 _PHONES = ("android", "ios")
-_JOIN_S = 0.5
+_JOIN_S = 5.0  # a process has to finish its turn and to end
 
 Show = Callable[[Progress], None]
 
@@ -37,6 +37,7 @@ def request_for(sessions: Sequence[Session]) -> BenchmarkRequest:
         threads=(threads,),
         cold_start=sys.platform not in _PHONES,
         command=f"{command}  # from the app",
+        limits=sessions[0].limits,
     )
 
 

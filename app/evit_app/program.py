@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evit_edge.cli.options import (
+    DEFAULT_MEMORY_GIB,
+    DEFAULT_TIME_S,
+    InProcess,
+    MemoryLimit,
+    TimeLimit,
+    limits_of,
+)
 from evit_edge.errors import EvitEdgeError, MissingExtraError, RequestError, require_installed
 
 if TYPE_CHECKING:
     from evit_app.application import App
+    from evit_edge.runtime.checks import Limits
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8550
@@ -38,6 +47,9 @@ def run(
     ] = HOST,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="With --web.")] = DEFAULT_PORT,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the engine.")] = 1,
+    memory_limit: MemoryLimit = DEFAULT_MEMORY_GIB,
+    time_limit: TimeLimit = DEFAULT_TIME_S,
+    in_process: InProcess = False,
 ) -> None:
     """See live what models make of a camera, and how fast they really run."""
     require_installed("flet", extra="app")
@@ -46,7 +58,8 @@ def run(
         require_installed("flet_web", extra="app")
     else:
         _check_desktop()
-    opened = _opened(tuple(models or ()), tuple(source or ()), threads)
+    limits = limits_of(memory_limit, time_limit, in_process)
+    opened = _opened(tuple(models or ()), tuple(source or ()), threads, limits)
     if web:
         _serve(opened, host, port)
     else:
@@ -68,13 +81,13 @@ def main() -> None:
     app()
 
 
-def _opened(models: tuple[Path, ...], sources: tuple[Path, ...], threads: int) -> App:
+def _opened(models: tuple[Path, ...], sources: tuple[Path, ...], threads: int, limits: Limits | None) -> App:
     """The app with its first model loaded, so that a broken one is told here and not on a page."""
     from evit_app.application import App
     from evit_app.choices import Shelf, models_at, sources_here
 
     default = (DEMO,) if DEMO.is_dir() else ()
-    shelf = Shelf(models_at(models or default))
+    shelf = Shelf(models_at(models or default), limits)
     shelf.session(shelf.paths[0], threads)
     return App(lambda: shelf, sources_here(sources), threads)
 

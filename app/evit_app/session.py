@@ -19,9 +19,12 @@ from evit_edge.golden import read_golden
 from evit_edge.images import read_rgb
 from evit_edge.manifest import golden_path, manifest_path, read_manifest
 from evit_edge.runtime import ModelInfo, Runner, open_runner
+from evit_edge.runtime.checks import Limits
+from evit_edge.runtime.isolated import close, is_alive, open_isolated
 from evit_edge.verification.gates import GateStatus, Thresholds
 from evit_edge.verification.parity import golden_gates
 
+DEFAULT_LIMITS = Limits()
 PREVIEW_SIDE = 960
 """Longest side of what the screen gets, in pixels: a phone's 12 megapixels would only slow the transfer down."""
 
@@ -90,22 +93,39 @@ class Session:
     Args:
         runner: The model.
         replay: What came of replaying its golden vectors.
+        limits: Of the model's own process; None where it runs in this one.
     """
 
-    def __init__(self, runner: Runner, replay: Replay) -> None:
-        self.runner = runner
-        self.replay = replay
+    def __init__(self, runner: Runner, replay: Replay, limits: Limits | None = None) -> None:
+        self.runner, self.replay, self.limits = runner, replay, limits
 
     @classmethod
-    def open(cls, artefact: str | Path, *, threads: int = 1) -> Session:
+    def open(cls, artefact: str | Path, *, threads: int = 1, limits: Limits | None = DEFAULT_LIMITS) -> Session:
         """Load a model, warm it up and replay its golden vectors.
+
+        Args:
+            artefact: The file.
+            threads: Of the engine.
+            limits: Of a process of the model's own; None: it runs in this one.
 
         Raises:
             EvitEdgeError: The model cannot be used; broken golden vectors are no reason, they are reported.
         """
-        runner = open_runner(artefact, threads=threads)
+        if limits is None:
+            runner = open_runner(artefact, threads=threads)
+        else:
+            runner = open_isolated(artefact, threads=threads, limits=limits)
         warm_up(runner)
-        return cls(runner, replay_golden(runner))
+        return cls(runner, replay_golden(runner), limits)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the model can still be asked: its process may have died of it."""
+        return is_alive(self.runner)
+
+    def close(self) -> None:
+        """Let go of the model's process, if it has one."""
+        close(self.runner)
 
     @property
     def info(self) -> ModelInfo:

@@ -26,13 +26,13 @@ from evit_edge.analysis.channels_report import (
 from evit_edge.analysis.networks import Network
 from evit_edge.errors import DataError, RequestError
 from evit_edge.evaluation.dataset import class_ids, label_photos
-from evit_edge.files import publishing
 from evit_edge.images import read_rgb
 from evit_edge.models.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from evit_edge.models.complexity import count
 from evit_edge.models.efficientvit import EfficientViT
 from evit_edge.models.pruning import KeptChannels, prune
 from evit_edge.profiling.request import Tell
+from evit_edge.publishing import publishing
 from evit_edge.runtime.torch_checkpoint import TorchRunner
 from evit_edge.strict_json import to_json
 from evit_edge.tensors import UInt8Images

@@ -52,6 +52,12 @@ def benchmark(request: BenchmarkRequest, tell: Tell = _ignore, stop: threading.E
         EvitEdgeError: An artefact or a device cannot be used; nothing was measured.
         KeyboardInterrupt: Ctrl-C before there was anything to report.
     """
+    stop = stop or threading.Event()
+    if request.device.kind is DeviceKind.HOST and request.limits is not None:
+        from evit_edge.benchmark.apart import measure_apart, needs_own_process
+
+        if needs_own_process(request):
+            return measure_apart(request, request.limits, tell, stop)
     home = importlib.import_module(f"evit_edge.benchmark.{_HOMES[request.device.kind]}")
-    report: Report = home.measure(request, tell, stop or threading.Event())
+    report: Report = home.measure(request, tell, stop)
     return report

@@ -57,9 +57,13 @@ class Subject:
         specs = (self.info.input, self.info.output)
         return sum(int(np.prod(spec.shape)) * _ITEM_BYTES.get(spec.dtype, 1) for spec in specs)
 
+    def load(self, threads: int) -> Invocation:
+        """Load the file afresh; it was checked when it was described."""
+        return invocation(open_runner(self.source, threads=threads, checked=True))
+
     def contender(self, threads: int) -> Contender:
         """For a session."""
-        return Contender(self.entry.name, lambda: invocation(open_runner(self.source, threads=threads)))
+        return Contender(self.entry.name, lambda: self.load(threads))
 
 
 def invocation(runner: Runner) -> Invocation:
@@ -81,13 +85,22 @@ def open_subjects(sources: Sequence[str], *, reference: bool) -> tuple[Subject, 
     Raises:
         EvitEdgeError: One cannot be used.
     """
-    for source in sources:
-        _refuse_reference(source, reference)
+    refuse_references(sources, accepted=reference)
     names = _names(sources)
     found: dict[str, Subject] = {}
     for name, source in zip(names, sources, strict=True):
         found[name] = _described(name, source)
     return tuple(found.values())
+
+
+def refuse_references(sources: Sequence[str], *, accepted: bool) -> None:
+    """Refuse what only an evaluator runs here, unless its time is asked for.
+
+    Raises:
+        RequestError: There is such a file.
+    """
+    for source in sources:
+        _refuse_reference(source, accepted)
 
 
 def _refuse_reference(source: str, accepted: bool) -> None:

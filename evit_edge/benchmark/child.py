@@ -30,7 +30,7 @@ def main(task: str, artefact: str, threads: int, started_s: float) -> None:
 
     _import_engine(artefact)
     before_bytes, ready_s = peak_bytes(), time.perf_counter()
-    runner = open_runner(artefact, threads=threads)
+    runner = open_runner(artefact, threads=threads, checked=True)  # the parent has checked it
     loaded_s = time.perf_counter()
     side = runner.info.image_size
     picture = np.zeros((1, side, side, 3), dtype=np.uint8)

@@ -10,6 +10,7 @@ from pathlib import Path
 from evit_edge.benchmark.device import DeviceKind
 from evit_edge.benchmark.report import Accelerator
 from evit_edge.errors import RequestError
+from evit_edge.runtime.checks.limits import Limits
 
 ALL_DEVICES = "all"
 DEFAULT_RUNS, DEFAULT_TIME_S = 100, 3.0
@@ -69,6 +70,7 @@ class BenchmarkRequest:
         benchmark_model: Program for Android, where it is not in the cache folder.
         seed: Of the order within rounds and of the bootstrap.
         command: The command line, for the record.
+        limits: For models from elsewhere: the benchmark then runs in a process of its own. None: in this one.
     """
 
     artefacts: tuple[str, ...]
@@ -88,6 +90,7 @@ class BenchmarkRequest:
     benchmark_model: Path | None = None
     seed: int = 0
     command: str = ""
+    limits: Limits | None = None
 
     def __post_init__(self) -> None:
         """Refuse what measures nothing."""

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evit_edge.cli.options import choice
+from evit_edge.cli.options import (
+    DEFAULT_MEMORY_GIB,
+    DEFAULT_TIME_S,
+    InProcess,
+    MemoryLimit,
+    TimeLimit,
+    choice,
+    limits_of,
+)
 from evit_edge.cli.terminal import remark
 
 if TYPE_CHECKING:
@@ -67,6 +75,9 @@ def benchmark(
         bool, typer.Option("--require-valid", help="Exit with 4 unless the times are valid and complete.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order of turns.")] = 0,
+    memory_limit: MemoryLimit = DEFAULT_MEMORY_GIB,
+    time_limit: TimeLimit = DEFAULT_TIME_S,
+    in_process: InProcess = False,
     json: Annotated[
         Path | None, typer.Option("--json", help="File to write the whole report to; - prints it.")
     ] = None,
@@ -103,6 +114,7 @@ def benchmark(
         benchmark_model=benchmark_model,
         seed=seed,
         command=shlex.join(["evit-edge", *sys.argv[1:]]),
+        limits=limits_of(memory_limit, time_limit, in_process),
     )
     stop = threading.Event()
     with _stopping(stop), shown() as tell:

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evit_edge.cli.options import Artefact, InputRangeOption, Json, Labels, Threads, open_model
+from evit_edge.cli.options import (
+    DEFAULT_MEMORY_GIB,
+    DEFAULT_TIME_S,
+    Artefact,
+    InProcess,
+    InputRangeOption,
+    Json,
+    Labels,
+    MemoryLimit,
+    Threads,
+    TimeLimit,
+    limits_of,
+    open_model,
+)
 from evit_edge.cli.terminal import milliseconds, percent, print_json, print_table
 
 if TYPE_CHECKING:
@@ -22,16 +35,21 @@ def classify(
     labels: Labels = None,
     threads: Threads = 1,
     input_range: InputRangeOption = None,
+    memory_limit: MemoryLimit = DEFAULT_MEMORY_GIB,
+    time_limit: TimeLimit = DEFAULT_TIME_S,
+    in_process: InProcess = False,
     json: Json = False,
 ) -> None:
     """Name what photos show, with probabilities and the time of each step.
 
     Third parties' .tflite and .mlpackage classifiers work too: quantized or float input, NHWC or NCHW.
+    They are checked, and run in a process of their own.
     """
     from evit_edge.classification import classify as classify_photo
     from evit_edge.classification import warm_up
 
-    runner = open_model(artefact, threads=threads, labels=labels, input_range=input_range)
+    limits = limits_of(memory_limit, time_limit, in_process)
+    runner = open_model(artefact, threads=threads, labels=labels, limits=limits, input_range=input_range)
     warm_up(runner)
     results = [classify_photo(runner, image, top) for image in images]
     if json:

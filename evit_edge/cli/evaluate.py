@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evit_edge.cli.options import InputRangeOption, Json, Labels, open_model
+from evit_edge.cli.options import (
+    DEFAULT_MEMORY_GIB,
+    DEFAULT_TIME_S,
+    InProcess,
+    InputRangeOption,
+    Json,
+    Labels,
+    MemoryLimit,
+    TimeLimit,
+    limits_of,
+    open_model,
+)
 from evit_edge.cli.terminal import print_json, progress_bar, remark
 
 if TYPE_CHECKING:
@@ -38,6 +49,9 @@ def evaluate(
     labels: Labels = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads (default: all).")] = None,
     input_range: InputRangeOption = None,
+    memory_limit: MemoryLimit = DEFAULT_MEMORY_GIB,
+    time_limit: TimeLimit = DEFAULT_TIME_S,
+    in_process: InProcess = False,
     json: Json = False,
 ) -> None:
     """Measure top-1 and top-5 on labelled photos, and compare every two models on the same photos."""
@@ -50,8 +64,11 @@ def evaluate(
     if confusion_matrix is not None:
         check_picture_path(confusion_matrix)
     threads = threads or os.cpu_count() or 1
+    limits = limits_of(memory_limit, time_limit, in_process)
     runners = [
-        open_model(artefact, threads=threads, labels=labels, input_range=input_range, override=False)
+        open_model(
+            artefact, threads=threads, labels=labels, limits=limits, input_range=input_range, override=False
+        )
         for artefact in artefacts
     ]
     photos = label_photos(data, [runner.info for runner in runners], parse_aliases(alias or ()))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from evit_edge.runtime.checks.limits import Limits
     from evit_edge.runtime.info import Runner
 
 Artefact = Annotated[
@@ -32,10 +34,41 @@ InputRangeOption = Annotated[
         "(the default), zero-to-one, imagenet or raw.",
     ),
 ]
+MemoryLimit = Annotated[
+    float, typer.Option("--memory-limit", help="GiB that a model may declare, and its process take.")
+]
+TimeLimit = Annotated[
+    float, typer.Option("--time-limit", help="Seconds for opening a model, and for each batch of photos.")
+]
+InProcess = Annotated[
+    bool,
+    typer.Option(
+        "--in-process", help="Run models in this process: for files that you trust, where every ms counts."
+    ),
+]
+DEFAULT_MEMORY_GIB, DEFAULT_TIME_S = 4.0, 60.0
+
+
+def limits_of(memory_gib: float, time_s: float, in_process: bool) -> Limits | None:
+    """What the three options mean; None for this process.
+
+    Raises:
+        RequestError: Nothing runs under such limits.
+    """
+    from evit_edge.runtime.checks.limits import GIB, Limits
+
+    limits = Limits(round(memory_gib * GIB), time_s)
+    return None if in_process else limits
 
 
 def open_model(
-    artefact: str, *, threads: int, labels: Path | None, input_range: str | None = None, override: bool = True
+    artefact: str,
+    *,
+    threads: int,
+    labels: Path | None,
+    limits: Limits | None,
+    input_range: str | None = None,
+    override: bool = True,
 ) -> Runner:
     """Open a model as the options say.
 
@@ -43,6 +76,7 @@ def open_model(
         artefact: What the user named.
         threads: Of the engine.
         labels: A labels file.
+        limits: Of the model's own process; None for this process.
         input_range: Name of an :class:`InputRange`.
         override: Whether the labels file goes before labels that the model carries.
 
@@ -51,6 +85,7 @@ def open_model(
         typer.BadParameter: There is no such input range.
     """
     from evit_edge.runtime import InputRange, open_runner, read_labels
+    from evit_edge.runtime.isolated import close, open_isolated
 
     names = None if labels is None else read_labels(labels)
     try:
@@ -60,9 +95,14 @@ def open_model(
         raise typer.BadParameter(
             f"{input_range!r} given; {accepted} are accepted", param_hint="--input-range"
         ) from exc
-    runner = open_runner(artefact, threads=threads, labels=names if override else None, input_range=chosen)
+    if limits is None:
+        opening = partial(open_runner, artefact, threads=threads, input_range=chosen)
+    else:
+        opening = partial(open_isolated, artefact, limits=limits, threads=threads, input_range=chosen)
+    runner = opening(labels=names if override else None)
     if not override and names is not None and runner.info.labels is None:
-        return open_runner(artefact, threads=threads, labels=names, input_range=chosen)
+        close(runner)
+        return opening(labels=names)
     return runner
 
 

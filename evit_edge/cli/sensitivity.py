@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evit_edge.cli.options import ModelOption, Threads, choice
-from evit_edge.cli.terminal import print_table, share_bar
+from evit_edge.cli.terminal import print_table, remark, share_bar
 
 if TYPE_CHECKING:
     from evit_edge.sensitivity import SensitivityReport
@@ -59,7 +59,7 @@ def sensitivity(
         command=shlex.join(["evit-edge", *sys.argv[1:]]),
     )
     with share_bar() as tell:
-        report = analyse(request, tell)
+        report = analyse(request, tell, remark)
     if json is not None:
         write_sensitivity(json, report)
     if picture is not None:

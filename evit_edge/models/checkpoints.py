@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from evit_edge.errors import CheckpointError, RequestError
+from evit_edge.errors import ArtefactError, CheckpointError, OutputError, RequestError
 from evit_edge.files import replacing, sha256_of
 from evit_edge.models.config import EfficientViTConfig, variant
 from evit_edge.models.design import PartWidths
@@ -20,9 +20,12 @@ from evit_edge.models.efficientvit import EfficientViT
 from evit_edge.models.sources import resolve
 from evit_edge.models.statedict import adapt, infer_config, normalise_names
 from evit_edge.preprocessing import Preprocessing
+from evit_edge.runtime.checks.archive import check_archive
+from evit_edge.runtime.checks.limits import Limits, shown
 from evit_edge.strict_json import from_json, to_json
 
 FORMAT = "evit-edge/1"
+_MOST_UNSEEN_CLASSES = 100_000
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def load_checkpoint(
     model: str | None = None,
     num_classes: int | None = None,
     image_size: int | None = None,
+    limits: Limits | None = None,
 ) -> Checkpoint:
     """Build the network that a checkpoint belongs to and fill it.
 
@@ -68,16 +72,18 @@ def load_checkpoint(
         num_classes: Classes wanted; where the file has another number, the classifier starts anew.
         image_size: Input side wanted, in pixels; where the attention window changes, its position
             biases are interpolated.
+        limits: For the size of the file, packed and unpacked; the default limits where None.
 
     Raises:
         CheckpointError: The file is unreadable, of another model, has mis-shaped or missing weights, or NaN.
         RequestError: The model or the image size does not exist.
     """
     path, default_name = resolve(source)
-    state, metadata = read_weights(path)
+    state, metadata = read_weights(path, limits)
     described = _described(metadata, path)
     state = normalise_names(state)
     found = described.config or infer_config(state, model, path)
+    _check_classes(found, state, path)
     if model is not None and found.name != model:
         raise CheckpointError(f"{path} holds {found.name}; {model} was asked for")
     config = found.adapted(num_classes=num_classes, image_size=image_size)
@@ -98,6 +104,17 @@ def load_checkpoint(
         name=described.name or default_name,
         notes=notes,
     )
+
+
+def _check_classes(config: EfficientViTConfig, state: dict[str, Tensor], path: Path) -> None:
+    """Refuse a number of classes that is not the classifier's, before a network of that size is built."""
+    head = state.get("head.linear.weight")
+    if head is not None and (head.dim() != 2 or head.shape[0] != config.num_classes):
+        raise CheckpointError(
+            f"{path} says {config.num_classes} classes and its head.linear.weight has shape {tuple(head.shape)}"
+        )
+    if head is None and config.num_classes > _MOST_UNSEEN_CLASSES:
+        raise CheckpointError(f"{path} says {config.num_classes} classes and holds no head.linear.weight")
 
 
 def save_checkpoint(
@@ -139,19 +156,29 @@ def save_checkpoint(
         if not key.endswith("num_batches_tracked")
     }
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as exc:  # a full disk, as the library tells it
+            raise OutputError(f"{path} cannot be written: {exc}") from exc
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_weights(path: Path, limits: Limits | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors and the string metadata of a ``.safetensors`` or pickled (weights only) file.
 
+    Nothing in the file is executed: of a pickle, only what makes up tensors is unpickled.
+
+    Args:
+        path: The file.
+        limits: For its size, packed and unpacked; the default limits where None.
+
     Raises:
-        CheckpointError: There is no such file, or it is neither.
+        CheckpointError: There is no such file, it is neither, or it is too large.
     """
     if not path.is_file():
         raise CheckpointError(
             f"no checkpoint at {path}; give a .safetensors or .pth file, hf:OWNER/NAME or everyday"
         )
+    _check_size(path, limits or Limits())
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
@@ -169,7 +196,34 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise CheckpointError(f"{path} holds no table of tensors; a state dict, plain or under 'model', is needed")
-    return loaded, {}
+    for key, value in loaded.items():
+        _check_stored(str(key), value, path)
+    return {str(key): value for key, value in loaded.items()}, {}
+
+
+def _check_size(path: Path, limits: Limits) -> None:
+    """Refuse a file that is larger than the memory limit, or an archive that unpacks to more."""
+    try:
+        size = path.stat().st_size
+        if size > limits.memory_bytes:
+            raise ArtefactError(f"{shown(size)}; the limit is {shown(limits.memory_bytes)} (--memory-limit)")
+        if path.suffix != ".safetensors":
+            with path.open("rb") as file:
+                check_archive(file, limits.memory_bytes, "the archive of its tensors")
+    except (ArtefactError, OSError) as exc:
+        raise CheckpointError(f"{path} cannot be read: {exc}") from exc
+
+
+def _check_stored(key: str, value: Tensor, path: Path) -> None:
+    """Refuse a tensor of another kind than plain numbers, or with more entries than were stored for it.
+
+    Strides of 0 make 100 GiB of one number; what copies such a tensor needs the memory.
+    """
+    if value.layout is not torch.strided or value.is_quantized or value.is_meta:
+        raise CheckpointError(f"{path} holds {key!r} as {value.layout} {value.dtype}; plain tensors are accepted")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        stored = value.untyped_storage().nbytes()
+        raise CheckpointError(f"{path} holds {key!r} with shape {tuple(value.shape)} and {stored} bytes of data")
 
 
 @dataclass(frozen=True)

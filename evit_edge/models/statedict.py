@@ -51,12 +51,12 @@ def infer_config(state: dict[str, Tensor], model: str | None, path: Path) -> Eff
         CheckpointError: The shapes are of no known variant.
     """
     head = state.get("head.linear.weight")
-    classes = 1000 if head is None else head.shape[0]
+    classes = 1000 if head is None or head.dim() != 2 else head.shape[0]
     if model is not None:
         return variant(model).adapted(num_classes=classes)
     for config in VARIANTS.values():
         widths = [(f"stages.{i}.blocks.0.dw0.m.conv.weight", dim) for i, dim in enumerate(config.embed_dims)]
-        if all(key in state and state[key].shape[0] == dim for key, dim in widths):
+        if all(key in state and state[key].shape[:1] == (dim,) for key, dim in widths):
             return config.adapted(num_classes=classes)
     raise CheckpointError(
         f"{path} holds the weights of no EfficientViT ({len(state)} tensors, first {next(iter(state), 'none')}); "

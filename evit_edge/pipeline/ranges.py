@@ -130,6 +130,9 @@ def calibrate(
     )
     rule = RangeRule(request.estimator)
     ranges = collect_ranges(graph.open(), reader, rule=rule, progress=told_done)
+    if reader.bad:
+        count = f"{len(reader.bad)} of {len(reader)} photos could not be read and were left out"
+        tell(Progress(Stage.CALIBRATE, remark=f"{count}; {len(reader.used)} were calibrated with"))
     digests = tuple(photo_digests(reader.used))
     cache = CalibrationCache(
         model_sha256=calibration_identity(checkpoint, graph.names),

@@ -11,7 +11,7 @@ from evit_calibration.errors import CalibrationError
 from evit_converters.errors import ConverterError
 from evit_edge.errors import ConversionError, DataError, RequestError
 from evit_edge.evaluation.dataset import LabelledPhotos
-from evit_edge.files import publishing, refuse_existing
+from evit_edge.files import refuse_existing
 from evit_edge.golden import write_golden
 from evit_edge.manifest import calibration_path, golden_path, manifest_path, write_manifest
 from evit_edge.models.checkpoints import Checkpoint, load_checkpoint
@@ -23,6 +23,7 @@ from evit_edge.pipeline.request import ConvertRequest, ConvertResult, Progress, 
 from evit_edge.pipeline.to_coreml import write_coreml
 from evit_edge.pipeline.to_onnx import write_onnx
 from evit_edge.pipeline.to_tflite import write_tflite
+from evit_edge.publishing import finish, publishing
 from evit_edge.runtime import read_labels
 from evit_edge.verification import VerifyRequest, verify
 from evit_edge.zoo import EVERYDAY
@@ -36,6 +37,7 @@ def convert(request: ConvertRequest, tell: Callable[[Progress], None]) -> Conver
     with journal.stage(Stage.LOAD):
         checkpoint = _load(request, journal)
         name = request.file_name(checkpoint.name)
+        finish(request.output)
         refuse_existing([request.output / name], overwrite=request.overwrite)
         source, validation = _material(request, checkpoint)
     last = manifest_path(Path(name)).name

@@ -1,4 +1,7 @@
-"""Running models: one :class:`Runner` whatever the engine, behind one door, :func:`open_runner`."""
+"""Running models: one :class:`Runner` whatever the engine, behind one door, :func:`open_runner`.
+
+Of files from elsewhere, :func:`evit_edge.runtime.isolated.open_isolated` makes a runner in a process of its own.
+"""
 
 from evit_edge.runtime.engines import delegate_partitions, installed_engines
 from evit_edge.runtime.info import ModelInfo, Runner

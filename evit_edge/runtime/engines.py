@@ -92,9 +92,19 @@ def open_interpreter(path: Path, threads: int, *, content: bytes | None = None) 
         else:
             failure = None
     if failure is not None:
-        reason = " ".join((str(failure) or log[0]).split())
-        raise ArtefactError(f"{path} is no usable .tflite file: {engine.name} says {reason}") from failure
+        raise ArtefactError(
+            f"{path} is no usable .tflite file: {engine.name} says {_reason(failure, log[0])}"
+        ) from failure
     return engine, interpreter
+
+
+def _reason(failure: Exception, log: str) -> str:
+    """What the engine says on one line; its greetings are no reason."""
+    told = [line for line in log.splitlines() if not line.startswith("INFO:")]
+    return (
+        " ".join((str(failure) or " ".join(told)).split())
+        or "nothing: most likely its values need too much memory"
+    )
 
 
 def delegate_partitions(path: Path) -> PartitionReport | None:

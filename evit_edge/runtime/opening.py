@@ -6,6 +6,9 @@ from pathlib import Path
 
 from evit_edge.errors import ArtefactError, DataError, RequestError, require, require_installed
 from evit_edge.preprocessing import Preprocessing
+from evit_edge.publishing import finish
+from evit_edge.runtime.checks.door import check_model
+from evit_edge.runtime.checks.limits import Limits
 from evit_edge.runtime.info import Runner
 from evit_edge.runtime.pixels import InputRange
 from evit_edge.runtime.tflite import TfliteRunner
@@ -21,8 +24,12 @@ def open_runner(
     labels: tuple[str, ...] | None = None,
     input_range: InputRange | None = None,
     preprocessing: Preprocessing | None = None,
+    limits: Limits | None = None,
+    checked: bool = False,
 ) -> Runner:
-    """Load an artefact or a checkpoint.
+    """Load an artefact or a checkpoint, checked first, and run it in this process.
+
+    :func:`evit_edge.runtime.isolated.open_isolated` does the same in a process of its own.
 
     Args:
         path: A ``.tflite``; an ``.onnx`` (onnxruntime is needed); a ``.mlpackage``, which is evaluated without
@@ -33,6 +40,8 @@ def open_runner(
         input_range: What a third party's float input expects of a pixel; read off TFLite Metadata if not given,
             else -1..1.
         preprocessing: The resize and crop rule of an artefact, in place of the file's.
+        limits: For the memory that the file declares.
+        checked: Whether the file was checked before, so that loading it again need not check it again.
 
     Raises:
         ArtefactError: The file is missing, corrupt, of another kind, or no image classifier.
@@ -49,8 +58,12 @@ def open_runner(
 
         if input_range is not None or preprocessing is not None:
             raise RequestError(f"{path} is a checkpoint and states its own input; drop the input options")
-        return TorchRunner.open(Path(path), threads=threads, labels=labels)
+        return TorchRunner.open(Path(path), threads=threads, labels=labels, limits=limits)
     file = Path(path)
+    if not checked:
+        finish(file.parent)
+        if file.exists():
+            check_model(file, limits)
     if file.suffix == ".onnx":
         from evit_edge.runtime.onnx import OnnxRunner
 
@@ -64,7 +77,7 @@ def open_runner(
 
         if input_range is not None:
             raise RequestError(f"{path} states what it expects of a pixel; drop the input range")
-        return open_coreml(file, threads=threads, labels=labels, preprocessing=preprocessing)
+        return open_coreml(file, threads=threads, labels=labels, preprocessing=preprocessing, limits=limits)
     if file.suffix != ".tflite" and file.exists():
         accepted = ", ".join((".tflite", ".onnx", ".mlpackage", *CHECKPOINT_SUFFIXES))
         raise ArtefactError(f"{path} is of no known kind; {accepted} are accepted")

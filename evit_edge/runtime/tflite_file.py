@@ -9,13 +9,12 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from evit_converters.errors import ModelFileError
 from evit_converters.tflite.flat import Table
-from evit_converters.tflite.metadata import ModelMetadata, read_metadata
+from evit_converters.tflite.metadata import ARCHIVE_ERRORS, ModelMetadata, read_metadata
 from evit_edge.errors import ArtefactError
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.runtime.description import parse_description
@@ -28,8 +27,6 @@ DESCRIPTION_NAME = "evit_edge.json"
 _QUANTIZE, _DEQUANTIZE, _RESHAPE = 114, 6, 22  # BuiltinOperator
 _SOFTMAX, _LOGISTIC = 25, 14
 _MAX_BYPASSED = 8
-
-_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def read_tflite_file(path: Path) -> TfliteFile:
         raise ArtefactError(f"{path} cannot be read: {exc.strerror or exc}") from exc
     except (ArtefactError, ModelFileError) as exc:
         raise ArtefactError(f"{path} is no usable .tflite file: {exc}") from exc
-    except (struct.error, IndexError, *_ARCHIVE_ERRORS) as exc:
+    except (struct.error, IndexError, *ARCHIVE_ERRORS) as exc:
         raise ArtefactError(f"{path} is truncated or damaged: {exc}") from exc
 
 

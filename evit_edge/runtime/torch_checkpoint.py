@@ -10,6 +10,7 @@ import torch
 from evit_edge.errors import CheckpointError
 from evit_edge.models.checkpoints import Checkpoint, load_checkpoint
 from evit_edge.models.config import EfficientViTConfig
+from evit_edge.runtime.checks.limits import Limits
 from evit_edge.runtime.info import ModelInfo, RuleSource, check_images
 from evit_edge.tensors import Float32Array, Layout, OutputKind, TensorSpec, UInt8Images
 
@@ -51,9 +52,16 @@ class TorchRunner:
         )
 
     @classmethod
-    def open(cls, path: Path, *, threads: int = 1, labels: tuple[str, ...] | None = None) -> TorchRunner:
+    def open(
+        cls,
+        path: Path,
+        *,
+        threads: int = 1,
+        labels: tuple[str, ...] | None = None,
+        limits: Limits | None = None,
+    ) -> TorchRunner:
         """Load a checkpoint and wrap it."""
-        return cls(load_checkpoint(path), path, threads=threads, labels=labels)
+        return cls(load_checkpoint(path, limits=limits), path, threads=threads, labels=labels)
 
     @property
     def info(self) -> ModelInfo:

@@ -11,13 +11,16 @@ __all__ = ["SensitivityReport", "SensitivityRequest", "sensitivity"]
 
 
 def sensitivity(
-    request: SensitivityRequest, tell: Callable[[str, float], None] = lambda _what, _share: None
+    request: SensitivityRequest,
+    tell: Callable[[str, float], None] = lambda _what, _share: None,
+    remark: Callable[[str], None] = lambda _text: None,
 ) -> SensitivityReport:
     """Measure what each operator of a classifier costs when it alone is int8.
 
     Args:
         request: The model and the photos.
         tell: Called with what is being done and the share of it that is done, 0..1.
+        remark: Called with what the user should read, such as photos that were left out.
 
     Raises:
         MissingExtraError: The extra ``convert`` is not installed.
@@ -29,4 +32,4 @@ def sensitivity(
         require_installed(module, extra="convert")
     from evit_edge.sensitivity.measuring import measure
 
-    return measure(request, tell)
+    return measure(request, tell, remark)

@@ -30,7 +30,9 @@ from evit_edge.tensors import OutputKind, UInt8Images, centred_logits
 Scores = npt.NDArray[np.float64]
 
 
-def measure(request: SensitivityRequest, tell: Callable[[str, float], None]) -> SensitivityReport:
+def measure(
+    request: SensitivityRequest, tell: Callable[[str, float], None], remark: Callable[[str], None]
+) -> SensitivityReport:
     """As :func:`evit_edge.sensitivity.sensitivity` says."""
     tell("reading the weights", 0.0)
     checkpoint = load_checkpoint(request.weights, model=request.model)
@@ -44,7 +46,7 @@ def measure(request: SensitivityRequest, tell: Callable[[str, float], None]) -> 
         estimator=request.estimator,
     )
     try:
-        return _measured(request, conversion, checkpoint, tell)
+        return _measured(request, conversion, checkpoint, tell, remark)
     except CalibrationError as exc:
         raise DataError(str(exc)) from exc
     except ConverterError as exc:
@@ -56,6 +58,7 @@ def _measured(
     conversion: ConvertRequest,
     checkpoint: Checkpoint,
     tell: Callable[[str, float], None],
+    remark: Callable[[str], None],
 ) -> SensitivityReport:
     source = find_source(conversion, checkpoint)
     if isinstance(source, CalibrationCache):
@@ -64,7 +67,9 @@ def _measured(
     content = export_float(checkpoint, OutputKind.PROBABILITIES)
 
     def told(progress: Progress) -> None:
-        if progress.total:
+        if progress.remark is not None:
+            remark(progress.remark)
+        elif progress.total:
             tell("calibrating on photos", progress.done / progress.total)
 
     graph = FloatGraph(tuple(tflite.activation_names(content)), lambda: tflite.activation_runner(content))

@@ -225,8 +225,12 @@ class _Run:
             "average_steps": self.average.steps,
             "optimizer": self.optimizer.state_dict(),
         }
-        with replacing(self.config.output / _STATE) as temporary:
-            torch.save(state, temporary)
+        path = self.config.output / _STATE
+        with replacing(path) as temporary:
+            try:
+                torch.save(state, temporary)
+            except RuntimeError as exc:  # a full disk, as torch tells it
+                raise OutputError(f"{path} cannot be written: {str(exc).splitlines()[0]}") from exc
 
     def _save_weights(self, filename: str, record: dict[str, Any]) -> None:
         save_checkpoint(

@@ -8,6 +8,7 @@ from evit_edge.errors import ArtefactError
 from evit_edge.evaluation.prediction import Progress
 from evit_edge.golden import Golden, read_golden
 from evit_edge.manifest import Manifest, golden_path, manifest_path, read_manifest
+from evit_edge.publishing import finish
 from evit_edge.runtime.info import Runner
 from evit_edge.runtime.tflite import TfliteRunner
 from evit_edge.runtime.tflite_file import read_tflite_file
@@ -31,6 +32,7 @@ def verify(request: VerifyRequest, progress: Progress | None = None) -> Verifica
         DataError: A folder holds no photos, or more than 5 % of them cannot be read.
         MissingExtraError: An engine is not installed.
     """
+    finish(request.artefact.parent)
     if request.artefact.suffix == ".mlpackage":
         from evit_edge.verification.coreml.verifying import verify_package
 

@@ -14,6 +14,7 @@ from evit_edge.benchmark.report import read_report
 from evit_edge.benchmark.request import Phase
 from evit_edge.benchmark.schema import published_schema
 from evit_edge.errors import ArtefactError, EvitEdgeError
+from evit_edge.runtime.checks import Limits
 
 
 def short(sessions):
@@ -32,7 +33,7 @@ def left():
 def test_the_app_measures_what_the_command_line_measures_by_default(model):
     sessions = [Session.open(model, threads=2), Session.open(model, threads=2)]
     request = request_for(sessions)
-    by_default = BenchmarkRequest((str(model), str(model)), threads=(2,), command=request.command)
+    by_default = BenchmarkRequest((str(model), str(model)), threads=(2,), command=request.command, limits=Limits())
     assert request == by_default
     assert request.device == DeviceChoice()
     assert request.command.startswith("evit-edge benchmark colours.tflite colours.tflite --threads 2")

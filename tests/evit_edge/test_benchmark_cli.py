@@ -1,5 +1,6 @@
 """The commands benchmark and report as a user types them, Ctrl-C included."""
 
+import contextlib
 import json
 import os
 import signal
@@ -137,16 +138,16 @@ def started(*arguments, **options) -> subprocess.Popen:
     )
 
 
-def children(pid: int) -> list[int]:
-    """Processes whose parent it is."""
-    found = []
+def descendants(pid: int) -> list[int]:
+    """Processes that it, or one of these, has started."""
+    parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            found.append(int(stat.parent.name))
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found, newer = [], [pid]
+    while newer:
+        newer = [child for child, parent in parents.items() if parent in newer]
+        found += newer
     return found
 
 
@@ -161,14 +162,17 @@ def wait_for(condition, process, seconds=60):
     raise AssertionError(f"never seen: {process.communicate()}")
 
 
-def measuring(process) -> bool:
-    """Whether it has come to its own handler for Ctrl-C and works."""
+def measuring(process) -> list[int]:
+    """The process that measures, once the program has come to its own handler for Ctrl-C."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
-    return (
-        bool(caught >> (signal.SIGINT - 1) & 1)
-        and "ai_edge_litert" in Path(f"/proc/{process.pid}/maps").read_text()
-    )
+    if not caught >> (signal.SIGINT - 1) & 1:
+        return []
+    return [
+        pid
+        for pid in descendants(process.pid)
+        if runs(pid, b"evit_edge.benchmark.worker") and "ai_edge_litert" in Path(f"/proc/{pid}/maps").read_text()
+    ]
 
 
 pytestmark_linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
@@ -177,7 +181,7 @@ pytestmark_linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reas
 @pytestmark_linux
 def test_ctrl_c_while_measuring_leaves_a_partial_report_and_no_child(colour_model, tmp_path):
     process = started(colour_model, "--min-time", 60, "--json", tmp_path / "report.json")
-    wait_for(lambda: measuring(process), process)
+    found = wait_for(lambda: measuring(process), process)
     time.sleep(2.5)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=30)
@@ -186,6 +190,7 @@ def test_ctrl_c_while_measuring_leaves_a_partial_report_and_no_child(colour_mode
     assert report.status is Status.PARTIAL
     assert report.measurements[0].statistics.count > 100
     assert output.startswith("PARTIAL")
+    assert not [pid for pid in found if Path(f"/proc/{pid}").exists()]
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
@@ -193,7 +198,7 @@ def test_ctrl_c_while_measuring_leaves_a_partial_report_and_no_child(colour_mode
 @pytest.mark.parametrize("whole_group", [False, True], ids=["kill -INT", "terminal"])
 def test_ctrl_c_while_a_child_runs_leaves_none(whole_group, colour_model, tmp_path):
     process = started(colour_model, "--runs", 8, "--json", tmp_path / "report.json", start_new_session=True)
-    found = wait_for(lambda: [child for child in children(process.pid) if is_ours(child)], process)
+    found = wait_for(lambda: [pid for pid in descendants(process.pid) if runs(pid, b"benchmark.child")], process)
     if whole_group:
         os.killpg(process.pid, signal.SIGINT)
     else:
@@ -207,9 +212,9 @@ def test_ctrl_c_while_a_child_runs_leaves_none(whole_group, colour_model, tmp_pa
     assert report.measurements[0].memory is None
 
 
-def is_ours(pid: int) -> bool:
+def runs(pid: int, module: bytes) -> bool:
     try:
-        return b"evit_edge.benchmark.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return module in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 

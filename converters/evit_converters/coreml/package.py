@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evit_converters.coreml.program import Program
 from evit_converters.errors import ModelFileError
+from evit_converters.replacement import put
 
 SUFFIX = ".mlpackage"
 MODEL_FILE = "com.apple.CoreML/model.mlmodel"
@@ -36,22 +37,9 @@ def save(program: Program, path: Path) -> None:
         raise ModelFileError(f"{path} is there and is no Core ML package; move it away or choose another name")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            built = _write(program, Path(folder) / path.name)
-            _put(built, path, aside=Path(folder) / "replaced")
+            put(_write(program, Path(folder) / path.name), path)
     except OSError as exc:
         raise ModelFileError(f"cannot write {path}: {exc.strerror or exc}") from exc
-
-
-def _put(built: Path, path: Path, *, aside: Path) -> None:
-    """Move a package to its place; what stood there comes back if that fails."""
-    if path.exists():
-        path.rename(aside)
-    try:
-        built.rename(path)
-    except OSError:
-        if aside.exists():
-            aside.rename(path)
-        raise
 
 
 def _write(program: Program, folder: Path) -> Path:

@@ -43,6 +43,11 @@ class Table:
         place = self._vector(field)
         return struct.unpack_from(f"<{_u32(self.data, place)}i", self.data, place + 4) if place else ()
 
+    def length(self, field: int) -> int:
+        """How many entries a vector or bytes a string has; 0 where absent."""
+        place = self._vector(field)
+        return _u32(self.data, place) if place else 0
+
     def table(self, field: int) -> Table | None:
         """A table field, or the value of a union (its type is the field before)."""
         place = self._vector(field)
@@ -65,6 +70,11 @@ class Table:
         """An unsigned 32-bit number; 0 where absent."""
         place = self._slot(field)
         return _u32(self.data, place) if place else 0
+
+    def u64(self, field: int) -> int:
+        """An unsigned 64-bit number; 0 where absent."""
+        place = self._slot(field)
+        return int(struct.unpack_from("<Q", self.data, place)[0]) if place else 0
 
     def _slot(self, field: int) -> int:
         """Where a field's inline value stands, or 0."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +23,9 @@ from evit_converters.tflite.flat import Table
 BUFFER_NAME = "TFLITE_METADATA"
 IDENTIFIER = b"M001"
 LABELS_FILE = "labels.txt"
+
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError)
+"""What reading a damaged archive raises: a seek before the start, a wrong password, an unknown compression."""
 
 TENSOR_AXIS_LABELS = 2  # AssociatedFileType
 IMAGE_PROPERTIES = 2  # ContentProperties
@@ -101,7 +105,7 @@ def read_metadata(model_bytes: bytes) -> ModelMetadata | None:
         if content is None:
             return None
         return _parse(Table.root(content), files)
-    except (struct.error, IndexError, zipfile.BadZipFile, UnicodeDecodeError) as exc:
+    except (struct.error, IndexError, *ARCHIVE_ERRORS) as exc:
         raise ModelFileError(f"the model's metadata is damaged: {exc}") from exc
 
 

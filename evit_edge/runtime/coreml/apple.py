@@ -18,6 +18,9 @@ from PIL import Image
 
 from evit_edge.errors import ArtefactError, require
 from evit_edge.preprocessing import Preprocessing
+from evit_edge.runtime.checks.limits import Limits
+from evit_edge.runtime.checks.memory import require_fits
+from evit_edge.runtime.checks.package import declared_bytes
 from evit_edge.runtime.coreml.package import Package, read_package
 from evit_edge.runtime.coreml.runner import CoreMLRunner
 from evit_edge.runtime.info import ModelInfo, Runner
@@ -137,6 +140,7 @@ def open_coreml(
     labels: tuple[str, ...] | None = None,
     preprocessing: Preprocessing | None = None,
     native: NativeLoader | None = None,
+    limits: Limits | None = None,
 ) -> Runner:
     """Open a package in what this machine has.
 
@@ -146,6 +150,7 @@ def open_coreml(
         labels: Names of the classes, in place of the file's.
         preprocessing: The resize and crop rule, in place of the file's.
         native: How Core ML opens a package; by default coremltools on a Mac and nothing elsewhere.
+        limits: For the memory that its program declares.
 
     Returns:
         On a Mac :class:`ComparedRunner`, elsewhere :class:`CoreMLRunner`.
@@ -155,6 +160,10 @@ def open_coreml(
         MissingExtraError: coremltools is not installed.
     """
     package = read_package(path)
+    try:
+        require_fits(declared_bytes(package.function), limits or Limits())
+    except ArtefactError as exc:
+        raise ArtefactError(f"{path} is no usable .mlpackage: {exc}") from exc
     reference = CoreMLRunner(package, threads=threads, labels=labels, preprocessing=preprocessing)
     load = native or (_load_native if sys.platform == "darwin" else None)
     if load is None:

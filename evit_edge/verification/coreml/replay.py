@@ -17,9 +17,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from evit_edge.errors import ArtefactError
-from evit_edge.files import publishing, sha256_of
+from evit_edge.files import sha256_of
 from evit_edge.golden import read_golden
 from evit_edge.manifest import golden_path
+from evit_edge.publishing import publishing
 from evit_edge.runtime.coreml.interface import OutputType
 from evit_edge.runtime.coreml.package import Package, read_package
 from evit_edge.runtime.coreml.runner import REMARK
