@@ -38,13 +38,14 @@ def convert(request: ConvertRequest, tell: Callable[[Progress], None]) -> Conver
         name = request.file_name(checkpoint.name)
         refuse_existing([request.output / name], overwrite=request.overwrite)
         source, validation = _material(request, checkpoint)
+        answered = golden(checkpoint)
     last = manifest_path(Path(name)).name
     with publishing(request.output, last=last, overwrite=request.overwrite) as folder:
         artefact = folder / name
         built = _built(request, checkpoint, source, validation, artefact, journal)
         manifest = describe(request, checkpoint, artefact, built)
         with journal.stage(Stage.VERIFY):
-            write_golden(golden_path(artefact), golden(checkpoint))
+            write_golden(golden_path(artefact), answered)
             spans = None if built.calibrated is None else built.calibrated.spans
             report = verify(VerifyRequest(artefact, manifest=manifest, checkpoint=checkpoint, ranges=spans))
             report.raise_if_failed()
