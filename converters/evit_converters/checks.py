@@ -32,7 +32,9 @@ def check_module(module: nn.Module, example: Tensor) -> None:
     if not isinstance(output, torch.Tensor):
         raise ModuleError(f"the module returns {type(output).__name__}; one tensor is needed")
     if not _finite(output):
-        raise ModuleError(f"the module answers NaN or infinity: {broken_layer(module, example)}; check the weights")
+        raise ModuleError(
+            f"the module answers NaN or infinity: {broken_layer(module, example)}; check the weights"
+        )
 
 
 def broken_layer(module: nn.Module, example: Tensor) -> str | None:
