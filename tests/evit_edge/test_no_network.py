@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-SUPPORT = ROOT / "tests" / "support" / "no_network"
+from without_network import called, run
 
 # One process, so that torch is imported once; each command ends like the program's own.
 COMMANDS = """
@@ -21,31 +16,6 @@ for line in sys.argv[1:]:
     print("evit-edge", line, flush=True)
     app(line.split(), standalone_mode=False)
 """
-
-
-def run(notes: Path, code: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run Python where nothing goes out; what tried to stands in ``notes``."""
-    parts = (SUPPORT, *(ROOT / part for part in (".", "converters", "calibration", "app")))
-    known = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "DO_NOT_TRACK"))}
-    environment = {
-        **known,
-        "PYTHONPATH": os.pathsep.join(map(str, parts)),
-        "EVIT_EDGE_CALLS": str(notes),
-        "COLUMNS": "200",
-    }
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-
-
-def called(notes: Path) -> list[str]:
-    return notes.read_text().splitlines() if notes.exists() else []
 
 
 @pytest.fixture
