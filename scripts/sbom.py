@@ -29,8 +29,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from requirements_graph import pinned_versions, reached
 
-ROOT = Path(__file__).resolve().parent.parent
 VERSION = SchemaVersion.V1_6
 NOT_SHIPPED = frozenset({"dev"})
 """Extras that nobody who runs evit-edge installs."""
@@ -47,9 +47,6 @@ OWN_PARTS = {
     "evit_app/assets/fonts/EvitSans.ttf": (ComponentType.FILE, "OFL-1.1"),
 }
 """Files inside the wheel that are no source code of this project: what they are, and their licence."""
-
-Graph = dict[str, set[str]]
-"""Canonical name of a distribution to those that it requires itself."""
 
 
 def main(wheel: Path, output: Path) -> None:
@@ -94,36 +91,6 @@ def bill(wheel: Path) -> Bom:
         needs = set().union(*(graph.get(name, set()) for graph in graphs.values()))
         bom.register_dependency(component, [components[need] for need in sorted(needs)])
     return bom
-
-
-def reached(direct: list[Requirement], extra: str) -> Graph:
-    """All distributions that an installation with an extra (or with "", none) brings on this machine."""
-    graph: Graph = {}
-    waiting = [(need, inner) for need in direct if _wanted(need, extra) for inner in ("", *need.extras)]
-    done: set[tuple[str, str]] = set()
-    while waiting:
-        need, inner = waiting.pop()
-        name = canonicalize_name(need.name)
-        graph.setdefault(name, set())
-        if (name, inner) in done:
-            continue
-        done.add((name, inner))
-        for deeper in map(Requirement, metadata.requires(name) or ()):
-            if _wanted(deeper, inner):
-                graph[name].add(canonicalize_name(deeper.name))
-                waiting += [(deeper, more) for more in ("", *deeper.extras)]
-    return graph
-
-
-def pinned_versions() -> dict[str, str]:
-    """Canonical name to version, of ``constraints.txt``."""
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
-    return {canonicalize_name(name): version for name, version in pins}
-
-
-def _wanted(need: Requirement, extra: str) -> bool:
-    return need.marker is None or need.marker.evaluate({"extra": extra})
 
 
 def _stated(archive: zipfile.ZipFile) -> Message:

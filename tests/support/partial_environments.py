@@ -5,15 +5,14 @@ The import system sees them as it sees any ``site-packages``; nothing is pretend
 
 from __future__ import annotations
 
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from requirements_graph import project_requirements, reached
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,19 +32,7 @@ def build(folder: Path, extras: Iterable[str]) -> None:
 @cache
 def installed_with(extras: frozenset[str]) -> frozenset[str]:
     """Canonical names of all distributions that the project with these extras leads to, on this machine."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [*project["dependencies"], *(x for name in extras for x in project["optional-dependencies"][name])]
-    waiting = [(Requirement(line), "") for line in lines]
-    found: set[tuple[str, str]] = set()
-    while waiting:
-        need, within = waiting.pop()
-        name = canonicalize_name(need.name)
-        if need.marker is not None and not need.marker.evaluate({"extra": within}):
-            continue
-        for extra in {"", *need.extras} - {e for n, e in found if n == name}:
-            found.add((name, extra))
-            waiting += [(Requirement(line), extra) for line in metadata.requires(name) or ()]
-    return frozenset(name for name, _ in found)
+    return frozenset(reached(project_requirements(*extras), ""))
 
 
 @cache
