@@ -11,7 +11,7 @@ WORKERS ?= 2
 # One thread a process: two test processes fill two cores, and more threads than cores only wait for each other.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help demo test app-test lint format envs clean
+.PHONY: help demo test app-test lint format envs sbom audit zoo clean
 .DELETE_ON_ERROR:
 
 help:
@@ -21,6 +21,9 @@ help:
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make format  let ruff format and mend"
 	@echo "make envs    side environments and the browser that some tests need (make test does that too)"
+	@echo "make sbom    wheel and sdist in dist/, with a CycloneDX bill of materials"
+	@echo "make audit   check the pinned versions, offline; then pip-audit, where it is installed and finds the network"
+	@echo "make zoo     convert the shipped model anew and write the sums of all shipped files"
 	@echo "make clean   remove environments, caches and the demo's output"
 
 $(VENV)/bin/python:
@@ -65,5 +68,18 @@ format: $(VENV)/.test
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+sbom: $(VENV)/.test
+	@$(BIN)/python -m hatchling build -d dist
+	@$(BIN)/python scripts/sbom.py dist/*.whl dist/sbom.cdx.json
+
+audit: $(VENV)/.test
+	@$(BIN)/python scripts/check_pins.py
+	@if $(BIN)/python -c 'import pip_audit' 2>/dev/null; then $(BIN)/python -m pip_audit --no-deps -r constraints.txt; \
+	else echo "pip-audit is not installed: known vulnerabilities were not looked up (pip install pip-audit)"; fi
+
+zoo: $(VENV)/.demo
+	@$(BIN)/evit-edge convert --quantize int8 -o evit_edge/zoo/everyday --overwrite
+	@sh scripts/zoo_sums.sh
+
 clean:
-	rm -rf $(VENV) .envs $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf dist $(VENV) .envs $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -35,7 +35,9 @@ _STDOUT = Path("-")
 def benchmark(
     artefacts: Annotated[
         list[str],
-        typer.Argument(help="Models to time in turns: .tflite or .onnx files, checkpoints, or everyday."),
+        typer.Argument(
+            help="Models to time in turns: .tflite or .onnx files, checkpoints, everyday, or everyday-int8."
+        ),
     ],
     device: Annotated[
         str, typer.Option("--device", help="host, android, android:SERIAL, android:all, mac or ios.")
@@ -92,7 +94,10 @@ def benchmark(
     from evit_edge.benchmark import benchmark as measure
     from evit_edge.benchmark.report import Accelerator
     from evit_edge.cli.benchmark_view import print_report, shown
+    from evit_edge.zoo import artefact_path
 
+    artefacts = [str(artefact_path(artefact)) for artefact in artefacts]
+    baseline = None if baseline is None else str(artefact_path(baseline))
     check_outputs(json, html, markdown)
     _protect_manifests(json, [*artefacts, *([baseline] if baseline else [])])
     least_runs, least_s = _least(runs, min_time, thorough)

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from evit_edge.runtime.info import Runner
 
 Artefact = Annotated[
-    str, typer.Argument(help="A .tflite, .onnx or .mlpackage, a .safetensors or .pth checkpoint, or everyday.")
+    str,
+    typer.Argument(
+        help="A .tflite, .onnx or .mlpackage, a .safetensors or .pth checkpoint, everyday, or everyday-int8."
+    ),
 ]
 Labels = Annotated[
     Path | None, typer.Option("--labels", help="Text file, one label a line, for files that carry none.")

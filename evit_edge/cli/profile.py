@@ -38,11 +38,12 @@ def profile(
     from evit_edge.profiling import ProfileRequest, write_profile
     from evit_edge.profiling import profile as profile_model
     from evit_edge.profiling.picture import draw_profile
+    from evit_edge.zoo import artefact_path
 
     if picture is not None:
         check_picture_path(picture)
     request = ProfileRequest(
-        artefact,
+        str(artefact_path(artefact)),
         device=DeviceChoice.parse(device),
         threads=threads,
         batch=batch,

@@ -18,7 +18,7 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
 
 def verify(
     artefact: Annotated[
-        Path, typer.Argument(help="A .tflite or .mlpackage with its manifest and golden vectors beside it.")
+        Path, typer.Argument(help="A .tflite, .onnx or .mlpackage with what lies beside it, or everyday-int8.")
     ],
     weights: Annotated[
         str | None,
@@ -39,7 +39,9 @@ def verify(
     """Prove that a file is what its manifest says and answers like its model; exit 1 when a gate fails."""
     from evit_edge.verification import VerifyRequest, check_replay
     from evit_edge.verification import verify as verify_artefact
+    from evit_edge.zoo import artefact_path
 
+    artefact = Path(artefact_path(artefact))
     request = VerifyRequest(artefact, weights=weights, data=tuple(data or ()), samples=samples, threads=threads)
     if golden is not None:
         check_replay(artefact, golden)

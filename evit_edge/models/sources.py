@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from evit_edge.errors import CheckpointError, require
 from evit_edge.zoo import EVERYDAY, checkpoint_path
@@ -34,6 +35,9 @@ def _download(reference: str) -> Path:
     hub = require("huggingface_hub", extra="convert")
     # The error below says in one line what the client's retries say in twelve.
     require("huggingface_hub.utils.logging", extra="convert").set_verbosity_error()
+    # Otherwise each request tells the hub which versions of torch and other libraries are installed here.
+    constants: Any = require("huggingface_hub.constants", extra="convert")
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     missing = require("huggingface_hub.errors", extra="convert")
     parts = reference.split("/")
     if len(parts) not in (2, 3) or not all(parts):

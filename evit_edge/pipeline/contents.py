@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 from evit_calibration.cache import CalibrationCache
+from evit_converters.checks import broken_layer
 from evit_edge import __version__
+from evit_edge.errors import CheckpointError
 from evit_edge.files import sha256_of, size_of
 from evit_edge.golden import Golden
 from evit_edge.images import read_rgb
@@ -69,12 +71,21 @@ def description(checkpoint: Checkpoint, request: ConvertRequest) -> str:
 
 
 def golden(checkpoint: Checkpoint) -> Golden:
-    """Four photos and their mirror images, answered by the training form in float32."""
+    """Four photos and their mirror images, answered by the training form in float32.
+
+    Raises:
+        CheckpointError: A layer answers NaN or infinity to them; names the first.
+    """
     images = np.stack([checkpoint.preprocessing.apply(read_rgb(path)) for path in golden_photos()])
     images = np.concatenate([images, images[:, :, ::-1]])  # (8, S, S, 3)
     rule = checkpoint.preprocessing
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255  # (8, 3, S, S)
     x = (x - torch.tensor(rule.mean).view(1, 3, 1, 1)) / torch.tensor(rule.std).view(1, 3, 1, 1)
+    if (broken := broken_layer(checkpoint.model, x)) is not None:
+        raise CheckpointError(
+            f"{checkpoint.name} overflows on ordinary photos: {broken}; its weights are finite but do not fit "
+            "together, as after a training that diverged: give other weights"
+        )
     with torch.no_grad():
         return Golden(images, checkpoint.model(x).numpy())
 

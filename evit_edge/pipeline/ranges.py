@@ -13,12 +13,11 @@ from evit_calibration.photos import BadPhoto, PhotoReader, hash_digests, list_ph
 from evit_calibration.ranges import RangeRule, collect_ranges
 from evit_edge import __version__
 from evit_edge.errors import DataError, RequestError
-from evit_edge.files import sha256_of
 from evit_edge.images import read_rgb
 from evit_edge.models.checkpoints import Checkpoint
 from evit_edge.pipeline.request import ConvertRequest, Progress, Stage, Target
 from evit_edge.tensors import Float32Array, UInt8Images
-from evit_edge.zoo import EVERYDAY, calibration_path, checkpoint_path
+from evit_edge.zoo import EVERYDAY, calibration_path, is_shipped_checkpoint
 
 _SHIPPED = (Target.TFLITE, Target.ONNX)
 """Formats whose graph of the shipped model has a calibration cache with it."""
@@ -80,7 +79,7 @@ def find_source(request: ConvertRequest, checkpoint: Checkpoint) -> CalibrationC
         CalibrationError: The cache is damaged, or the folder holds no photos.
     """
     places = list(request.calibration)
-    if not places and request.target in _SHIPPED and checkpoint.sha256 == sha256_of(checkpoint_path(EVERYDAY)):
+    if not places and request.target in _SHIPPED and is_shipped_checkpoint(checkpoint.sha256):
         places = [calibration_path(EVERYDAY, request.target.value)]
     if not places:
         raise RequestError(

@@ -20,6 +20,7 @@ from evit_edge.pipeline.contents import Built, describe, golden
 from evit_edge.pipeline.journal import Journal
 from evit_edge.pipeline.ranges import find_source
 from evit_edge.pipeline.request import ConvertRequest, ConvertResult, Progress, Stage, Target, needs_ranges
+from evit_edge.pipeline.threads import one_thread
 from evit_edge.pipeline.to_coreml import write_coreml
 from evit_edge.pipeline.to_onnx import write_onnx
 from evit_edge.pipeline.to_tflite import write_tflite
@@ -33,20 +34,25 @@ _WRITERS = {Target.TFLITE: write_tflite, Target.COREML: write_coreml, Target.ONN
 
 def convert(request: ConvertRequest, tell: Callable[[Progress], None]) -> ConvertResult:
     """As :func:`evit_edge.pipeline.convert` says."""
-    journal = Journal(tell)
+    with one_thread():
+        return _convert(request, Journal(tell))
+
+
+def _convert(request: ConvertRequest, journal: Journal) -> ConvertResult:
     with journal.stage(Stage.LOAD):
         checkpoint = _load(request, journal)
         name = request.file_name(checkpoint.name)
         finish(request.output)
         refuse_existing([request.output / name], overwrite=request.overwrite)
         source, validation = _material(request, checkpoint)
+        answered = golden(checkpoint)
     last = manifest_path(Path(name)).name
     with publishing(request.output, last=last, overwrite=request.overwrite) as folder:
         artefact = folder / name
         built = _built(request, checkpoint, source, validation, artefact, journal)
         manifest = describe(request, checkpoint, artefact, built)
         with journal.stage(Stage.VERIFY):
-            write_golden(golden_path(artefact), golden(checkpoint))
+            write_golden(golden_path(artefact), answered)
             spans = None if built.calibrated is None else built.calibrated.spans
             report = verify(VerifyRequest(artefact, manifest=manifest, checkpoint=checkpoint, ranges=spans))
             report.raise_if_failed()

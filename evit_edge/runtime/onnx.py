@@ -132,6 +132,7 @@ class OnnxRunner:
 def _open(onnxruntime: Any, path: Path, threads: int) -> Any:
     if not path.is_file():
         raise ArtefactError(f"no artefact at {path}; give a .tflite or .onnx file or a checkpoint")
+    onnxruntime.disable_telemetry_events()  # its Windows builds send them by default
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = _ERRORS_ONLY

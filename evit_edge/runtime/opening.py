@@ -13,6 +13,7 @@ from evit_edge.runtime.info import Runner
 from evit_edge.runtime.pixels import InputRange
 from evit_edge.runtime.tflite import TfliteRunner
 from evit_edge.runtime.tflite_file import parse_labels
+from evit_edge.zoo import artefact_path
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -33,8 +34,8 @@ def open_runner(
 
     Args:
         path: A ``.tflite``; an ``.onnx`` (onnxruntime is needed); a ``.mlpackage``, which is evaluated without
-            Apple's software; or a ``.safetensors`` or ``.pth`` checkpoint, ``everyday`` or ``hf:OWNER/NAME``. The
-            last two need torch.
+            Apple's software; a ``.safetensors`` or ``.pth`` checkpoint, ``everyday`` or ``hf:OWNER/NAME``; or
+            ``everyday-int8``, the shipped ``.tflite``. Packages and checkpoints need torch.
         threads: Threads of the engine, at least 1.
         labels: One name per class, in place of the file's.
         input_range: What a third party's float input expects of a pixel; read off TFLite Metadata if not given,
@@ -51,6 +52,7 @@ def open_runner(
     """
     if threads < 1:
         raise RequestError(f"{threads} threads given; at least 1 is needed")
+    path = artefact_path(path)
     if is_checkpoint(path):
         require("torch", extra="convert")
         require("safetensors", extra="convert")

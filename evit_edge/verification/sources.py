@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evit_edge.errors import RequestError, require
-from evit_edge.files import sha256_of
 from evit_edge.manifest import Manifest
 from evit_edge.verification.request import VerifyRequest
-from evit_edge.zoo import EVERYDAY, checkpoint_path
+from evit_edge.zoo import EVERYDAY, is_shipped_checkpoint
 
 if TYPE_CHECKING:
     from evit_edge.models.checkpoints import Checkpoint
@@ -19,8 +18,7 @@ def source_weights(request: VerifyRequest, manifest: Manifest) -> str | None:
     """What was given after ``--weights``, or the shipped model where the manifest states its hash."""
     if request.weights is not None:
         return str(request.weights)
-    shipped = checkpoint_path(EVERYDAY)
-    return EVERYDAY if shipped.is_file() and manifest.source.sha256 == sha256_of(shipped) else None
+    return EVERYDAY if is_shipped_checkpoint(manifest.source.sha256) else None
 
 
 def load_source(weights: str, artefact: Path, manifest: Manifest) -> Checkpoint:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from evit_edge.images import read_rgb
-from evit_edge.manifest import Quantization
+from evit_edge.manifest import Quantization, manifest_path, read_manifest
 from evit_edge.models.checkpoints import load_checkpoint
 from evit_edge.pipeline import ConvertRequest, ConvertResult, Target, convert
 from evit_edge.runtime import open_runner
-from evit_edge.zoo import EVERYDAY, calibration_path, checkpoint_path
+from evit_edge.zoo import EVERYDAY, EVERYDAY_INT8, artefact_path, calibration_path, checkpoint_path
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,15 @@ def test_it_converts_offline_with_its_own_calibration(int8: ConvertResult) -> No
     assert int8.manifest.calibration is not None
     assert int8.manifest.calibration.samples >= 200
     assert calibration_path(EVERYDAY, "tflite").stat().st_size < 100_000
+
+
+def test_the_shipped_int8_file_is_what_this_version_converts(int8: ConvertResult) -> None:
+    shipped = Path(artefact_path(EVERYDAY_INT8))
+    stated = read_manifest(manifest_path(shipped))
+    if stated.versions != int8.manifest.versions:
+        pytest.skip("it was converted with other versions of the converters; make zoo converts it anew")
+    assert int8.artefact.read_bytes() == shipped.read_bytes(), "make zoo ships what is converted now"
+    assert replace(stated, created="", command="") == replace(int8.manifest, created="", command="")
 
 
 def test_onnx_has_a_calibration_of_its_own(tmp_path: Path) -> None:

@@ -22,7 +22,13 @@ print(load_checkpoint(sys.argv[1]).name)
 
 
 @pytest.fixture
-def stand_in_hub(m0_checkpoint: Path) -> Iterator[str]:
+def told() -> list[str]:
+    """What the hub's client told of itself, a line for each request."""
+    return []
+
+
+@pytest.fixture
+def stand_in_hub(m0_checkpoint: Path, told: list[str]) -> Iterator[str]:
     """A server with one file, at the address where the hub has a repository's weights."""
     content = m0_checkpoint.read_bytes()
     address = "/someone/random.net/resolve/main/model.safetensors"
@@ -36,6 +42,7 @@ def stand_in_hub(m0_checkpoint: Path) -> Iterator[str]:
                 self.wfile.write(content)
 
         def _head(self) -> bool:
+            told.append(self.headers["User-Agent"])
             found = self.path == address
             self.send_response(200 if found else 404)
             if found:
@@ -77,6 +84,12 @@ def load(reference: str, hub: str, home: Path) -> subprocess.CompletedProcess[st
 def test_a_repository_is_downloaded_and_loaded(stand_in_hub: str, tmp_path: Path) -> None:
     answer = load("hf:someone/random.net", stand_in_hub, tmp_path)
     assert answer.stdout.strip() == "random", answer.stderr
+
+
+def test_the_hub_is_not_told_what_is_installed_here(stand_in_hub: str, told: list[str], tmp_path: Path) -> None:
+    load("hf:someone/random.net", stand_in_hub, tmp_path)
+    assert told
+    assert not [line for line in told if "torch" in line]
 
 
 def test_a_missing_repository_is_one_clear_line(stand_in_hub: str, tmp_path: Path) -> None:

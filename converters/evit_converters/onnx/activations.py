@@ -55,6 +55,7 @@ def activation_runner(
 
 def _session(model_bytes: bytes, num_threads: int) -> Any:
     runtime = library("onnxruntime")
+    runtime.disable_telemetry_events()  # its Windows builds send them by default
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = num_threads, _ERRORS_ONLY
     try:
