@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from evit_edge.errors import ArtefactError
 from evit_edge.evaluation.prediction import Progress
-from evit_edge.golden import Golden, read_golden
+from evit_edge.golden import read_golden
 from evit_edge.manifest import Manifest, golden_path, manifest_path, read_manifest
 from evit_edge.runtime.info import Runner
 from evit_edge.runtime.tflite import TfliteRunner
 from evit_edge.runtime.tflite_file import read_tflite_file
-from evit_edge.tensors import OutputKind, centred_logits
 from evit_edge.verification.agreement import agreement_gate, find_photos
 from evit_edge.verification.gates import Gate, Thresholds, VerificationReport
-from evit_edge.verification.parity import golden_gates, measure_parity
+from evit_edge.verification.parity import golden_gates
 from evit_edge.verification.request import Architecture, VerifyRequest
 from evit_edge.verification.sources import load_reference
-from evit_edge.verification.structure import checker_gate, partitions_gate, same_sha256, structure_gates
+from evit_edge.verification.structure import checker_gate, partitions_gate, structure_gates
 
 
 def verify(request: VerifyRequest, progress: Progress | None = None) -> VerificationReport:

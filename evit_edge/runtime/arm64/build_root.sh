@@ -1,6 +1,6 @@
 #!/bin/sh
-# build_root.sh FOLDER: makes the root in which qemu-aarch64-static runs tflite-runtime for aarch64: Debian 12's
-# Python for arm64 and the wheels of requirements.txt. apt works in folders of its own, so neither root's rights nor a
+# build_root.sh FOLDER: makes the root in which qemu-aarch64-static runs TFLite's runtimes for aarch64: Debian
+# 12's Python for arm64 and the wheels of requirements.txt. apt works in folders of its own, so neither root's rights nor a
 # foreign architecture in the host's dpkg are needed. PYTHON names the interpreter whose pip is used (python3).
 #
 # FOLDER/ready holds a hash of this file and of requirements.txt; where it is as it should be nothing is done.
@@ -57,10 +57,29 @@ for package in "$work"/apt/archives/*.deb; do
     dpkg -x "$package" "$work/root"
 done
 "$python" -m pip install -q --no-deps --no-compile --require-hashes --only-binary=:all: --python-version 3.11 \
-    --implementation cp --platform manylinux2014_aarch64 --platform manylinux_2_34_aarch64 \
+    --implementation cp --platform manylinux2014_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux_2_34_aarch64 \
     --target "$work/root/wheels" -r "$here/requirements.txt"
-PYTHONPATH="$work/root/wheels" qemu-aarch64-static -L "$work/root" "$work/root/usr/bin/python3.11" \
-    -c 'import tflite_runtime.interpreter'
+
+# The emulator shows the host's /proc/cpuinfo, and LiteRT looks for an Arm core there, finds none and crashes. What
+# lies under the root goes before the host's: one Cortex-A76, with dot products, as qemu-aarch64-static -cpu emulates.
+mkdir -p "$work/root/proc" "$work/root/sys/devices/system/cpu"
+cat >"$work/root/proc/cpuinfo" <<END
+processor	: 0
+BogoMIPS	: 100.00
+Features	: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
+CPU implementer	: 0x41
+CPU architecture: 8
+CPU variant	: 0x4
+CPU part	: 0xd0b
+CPU revision	: 1
+
+END
+for list in possible present; do
+    echo 0 >"$work/root/sys/devices/system/cpu/$list"
+done
+
+PYTHONPATH="$work/root/wheels" qemu-aarch64-static -cpu cortex-a76 -L "$work/root" \
+    "$work/root/usr/bin/python3.11" -B -s -c 'import ai_edge_litert.interpreter, tflite_runtime.interpreter'
 
 echo "$key" >"$work/root/ready"
 [ ! -e "$root" ] || mv "$root" "$work/before"

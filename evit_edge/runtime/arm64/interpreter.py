@@ -1,4 +1,4 @@
-"""tflite-runtime for aarch64 in a process of the emulator, with the interface of the interpreter at home."""
+"""A runtime for aarch64 in a process of the emulator, with the interface of the interpreter at home."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -28,10 +27,11 @@ _LIMIT_S = 300.0
 
 
 class EmulatedInterpreter:
-    """One model in one process; the methods are those of ``tflite_runtime.interpreter.Interpreter`` that we use.
+    """One model in one process; the methods are those of a runtime's ``Interpreter`` that we use.
 
     Args:
         root: The emulator and its root.
+        engine: One of the root's.
         path: The model.
         threads: Of the interpreter.
         limit_s: Longest wait for an answer; the process is ended then.
@@ -40,15 +40,17 @@ class EmulatedInterpreter:
         ArtefactError: The runtime refuses the file, or the process ends or gives no answer in time.
     """
 
-    def __init__(self, root: Arm64Root, path: Path, threads: int = 1, *, limit_s: float = _LIMIT_S) -> None:
+    def __init__(
+        self, root: Arm64Root, engine: Engine, path: Path, threads: int = 1, *, limit_s: float = _LIMIT_S
+    ) -> None:
         self._path, self._limit_s = path, limit_s
         model = _read(path)
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115: it lives as long as the process
-        self._process = subprocess.Popen(  # noqa: S603: the emulator, found by name
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
+        self._process = subprocess.Popen(  # noqa: S603 - the emulator
             root.command(str(_REPLAY)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log
         )
         self._finalizer = weakref.finalize(self, _end, self._process, self._log)
-        header = json.dumps({"size": len(model), "threads": threads}).encode() + b"\n"
+        header = json.dumps({"module": engine.module, "size": len(model), "threads": threads}).encode() + b"\n"
         described = json.loads(self._ask(header + model, None))
         self._inputs, self._outputs = (
             [_detail(entry) for entry in described[name]] for name in ("inputs", "outputs")
@@ -112,14 +114,16 @@ class EmulatedInterpreter:
 
     def _ask(self, content: bytes, size: int | None) -> bytes:
         """Send, and wait for an answer of so many bytes, or for a line, for as long as is allowed."""
-        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018: for mypy
+        source, target = self._process.stdout, self._process.stdin
+        if source is None or target is None:  # never, but mypy cannot know that both are pipes
+            raise RuntimeError("the process has no pipes")
         watch = threading.Timer(self._limit_s, self._process.kill)
         watch.start()
         try:
             with contextlib.suppress(BrokenPipeError):  # the process ended; what it said comes below
-                self._process.stdin.write(content)
-                self._process.stdin.flush()
-            answer = self._process.stdout.readline() if size is None else self._process.stdout.read(size)
+                target.write(content)
+                target.flush()
+            answer = source.readline() if size is None else source.read(size)
         finally:
             late = not watch.is_alive()
             watch.cancel()
@@ -135,13 +139,6 @@ class EmulatedInterpreter:
         lines = self._log.read().decode("utf-8", "replace").split("\n")
         told = [line.strip() for line in lines if line.strip() and not line.startswith(("INFO", "WARNING"))]
         return told[-1] if told else f"the emulator ended with status {status}"
-
-
-def emulated(root: Arm64Root) -> Callable[[Path, int], tuple[Engine, EmulatedInterpreter]]:
-    """What :class:`evit_edge.runtime.tflite.TfliteRunner` takes to open a file in the root."""
-    version = next(root.folder.glob("wheels/tflite_runtime-*.dist-info")).name.split("-")[1].removesuffix(".dist")
-    engine = Engine("tflite-runtime", version, "tflite_runtime.interpreter", delegates=True)
-    return lambda path, threads: (engine, EmulatedInterpreter(root, path, threads))
 
 
 def _read(path: Path) -> bytes:

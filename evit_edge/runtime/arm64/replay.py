@@ -1,12 +1,13 @@
 """Runs in the root, under the emulator: a model and pictures in on stdin, its answers out on stdout.
 
-Numpy, tflite-runtime and the standard library are all there is, and evit_edge is not. The protocol, in order:
-a line of JSON ``{"size": N, "threads": T}`` and N bytes of the model; back comes a line of JSON that describes it;
+Numpy, the runtimes and the standard library are all there is, and evit_edge is not. The protocol, in order:
+a line of JSON ``{"module": M, "size": N, "threads": T}`` and N bytes of the model; back comes a line of JSON that describes it;
 then for each input tensor's bytes the output tensor's bytes, until stdin ends.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -50,12 +51,9 @@ def _write(stream: BinaryIO, content: bytes) -> None:
 
 
 def _serve(source: BinaryIO, target: BinaryIO) -> None:
-    import tflite_runtime.interpreter
-
     header = json.loads(source.readline())
-    interpreter = tflite_runtime.interpreter.Interpreter(
-        model_content=source.read(header["size"]), num_threads=header["threads"]
-    )
+    module = importlib.import_module(header["module"])
+    interpreter = module.Interpreter(model_content=source.read(header["size"]), num_threads=header["threads"])
     interpreter.allocate_tensors()
     description = _description(interpreter)
     _write(target, (json.dumps(description) + "\n").encode())

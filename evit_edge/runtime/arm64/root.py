@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evit_edge.errors import DeviceError, require
+from evit_edge.runtime.engines import KNOWN, Engine
 
 _HERE = Path(__file__).parent
 _BUILDER = _HERE / "build_root.sh"
 _PINS = _HERE / "requirements.txt"
 _QEMU = "qemu-aarch64-static"
+_CPU = "cortex-a76"  # as build_root.sh describes it to the runtimes
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,19 @@ class Arm64Root:
         settings = (f"PYTHONPATH={self.folder / 'wheels'}", "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1")
         guest = [part for setting in settings for part in ("-E", setting)]
         python = self.folder / "usr" / "bin" / "python3.11"
-        return [str(self.qemu), "-L", str(self.folder), *guest, str(python), "-B", "-s", *arguments]
+        return [str(self.qemu), "-cpu", _CPU, "-L", str(self.folder), *guest, str(python), "-B", "-s", *arguments]
+
+    def engines(self) -> tuple[Engine, ...]:
+        """The runtimes there, the preferred one first."""
+        wheels = self.folder / "wheels"
+        found = (
+            (name, module, list(wheels.glob(f"{name.replace('-', '_')}-*.dist-info"))) for name, module in KNOWN
+        )
+        return tuple(
+            Engine(name, folders[0].stem.partition("-")[2], module, name == "ai-edge-litert")
+            for name, module, folders in found
+            if folders
+        )
 
 
 def cache_folder() -> Path:
