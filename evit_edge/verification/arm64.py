@@ -1,4 +1,4 @@
-"""The same gates on Arm's kernels, emulated, in each runtime of the root, and how far from this machine's they are."""
+"""The same gates on Arm's kernels, emulated, and how far their answers are from this machine's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from evit_edge.runtime.tflite_file import read_tflite_file
 from evit_edge.tensors import Float32Array, OutputKind, centred_logits
 from evit_edge.verification.agreement import AGREEMENT, find_photos, share_gate
 from evit_edge.verification.gates import Gate, Thresholds, VerificationReport
-from evit_edge.verification.parity import Parity, golden_gates, measure_parity
+from evit_edge.verification.parity import Parity, measure_parity, replay_golden
 from evit_edge.verification.request import VerifyRequest
 from evit_edge.verification.sources import load_reference
 from evit_edge.verification.structure import division_gate, structure_gates
@@ -174,7 +174,7 @@ def _replayed(subject: _Subject, root: Arm64Root, engine: Engine, stack: ExitSta
         preprocessing=subject.manifest.preprocessing,
         opener=lambda _path, _threads: (engine, interpreter),
     )
-    gates, figures, scores = golden_gates(runner, subject.golden, subject.thresholds)
+    gates, figures, scores = replay_golden(runner, subject.golden, subject.thresholds)
     found = _Found(runner, interpreter, gates, figures)
     if scores is not None:
         _compare(found, "golden", scores, subject.here.run(subject.golden.images), subject.thresholds)

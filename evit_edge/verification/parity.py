@@ -55,14 +55,20 @@ def measure_parity(measured: FloatArray, reference: FloatArray) -> Parity:
     )
 
 
-def golden_gates(
+def golden_gates(runner: Runner, golden: Golden, thresholds: Thresholds) -> tuple[list[Gate], dict[str, float]]:
+    """The gates that the thresholds name on golden vectors, and all figures."""
+    gates, figures, _ = replay_golden(runner, golden, thresholds)
+    return gates, figures
+
+
+def replay_golden(
     runner: Runner, golden: Golden, thresholds: Thresholds
 ) -> tuple[list[Gate], dict[str, float], Float32Array | None]:
     """Replay golden vectors.
 
     Returns:
-        The gates that the thresholds name, all figures, and the scores (N, classes); no figures and no scores where
-        nothing can be compared.
+        The gates that the thresholds name, all figures, and the scores (N, classes); where nothing can be compared
+        no figures and no scores.
     """
     info = runner.info
     wanted = (len(golden.images), info.num_classes)

@@ -45,7 +45,7 @@ def _verify_file(request: VerifyRequest, progress: Progress | None) -> Verificat
     golden = request.golden or read_golden(golden_path(request.artefact))
     thresholds = request.thresholds or Thresholds.of(manifest.quantization)
     paths = find_photos(request)
-    parity, figures, _ = golden_gates(runner, golden, thresholds)
+    parity, figures = golden_gates(runner, golden, thresholds)
     gates += parity
     reference = None
     if request.weights is not None:

@@ -1,8 +1,8 @@
 """Runs in the root, under the emulator: a model and pictures in on stdin, its answers out on stdout.
 
 Numpy, the runtimes and the standard library are all there is, and evit_edge is not. The protocol, in order:
-a line of JSON ``{"module": M, "size": N, "threads": T}`` and N bytes of the model; back comes a line of JSON that describes it;
-then for each input tensor's bytes the output tensor's bytes, until stdin ends.
+a line of JSON ``{"module": M, "size": N, "threads": T}`` and N bytes of the model; back comes a line of JSON that
+describes it; then for each input tensor's bytes the output tensor's bytes, until stdin ends.
 """
 
 from __future__ import annotations
