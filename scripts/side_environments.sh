@@ -1,6 +1,6 @@
 #!/bin/sh
-# side_environments.sh PYTHON [NAME...]: builds the two environments that tests start programs in and installs the
-# browser for the app's tests, or only what is named; where this machine does not allow it, says why.
+# side_environments.sh PYTHON [NAME...]: builds the environments that tests start programs in, an emulated Arm among
+# them, and installs the browser for the app's tests, or only what is named; where this machine does not allow it, says why.
 # A file `ready` in the environment's folder tells the tests that it works. In CI (CI=true) all must work.
 cd "$(dirname "$0")/.."
 failed=0
@@ -42,6 +42,12 @@ mediapipe() {
         || skip $name "mediapipe cannot be imported (it needs libEGL and libGLESv2)"
 }
 
+arm64() { # not an environment: Debian's arm64 Python with TFLite's runtimes, for the emulator
+    name=arm64
+    sh scripts/debian_packages.sh qemu-user-static || { skip $name "qemu-user-static cannot be installed"; return; }
+    PYTHON=$1 tools/arm64 ".envs/$name" || skip $name "its packages cannot be had, or do not run (it says above why)"
+}
+
 chromium() { # a package of the system, no environment
     for name in chromium chromium-browser google-chrome; do
         command -v $name >/dev/null && return
@@ -53,7 +59,7 @@ chromium() { # a package of the system, no environment
 
 interpreter=$1
 shift
-for wanted in ${*:-tflite_runtime mediapipe chromium}; do
+for wanted in ${*:-tflite_runtime mediapipe chromium arm64}; do
     $wanted "$interpreter"
 done
 case "${CI:-}" in

@@ -16,6 +16,9 @@ import skimage.data
 from hypothesis import settings
 from PIL import Image
 
+from evit_edge.errors import DeviceError
+from evit_edge.runtime.arm64 import find_root
+
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
@@ -75,6 +78,17 @@ def tflite_runtime_python() -> Path:
 def mediapipe_python() -> Path:
     """Interpreter with MediaPipe Tasks; evit_edge is not installed there."""
     return _side_environment("mediapipe")
+
+
+@pytest.fixture(scope="session")
+def arm64_root() -> Path:
+    """Root in which qemu-aarch64-static runs TFLite's runtimes; of today's script and pins."""
+    folder = ROOT / ".envs" / "arm64"
+    try:
+        find_root(folder)
+    except DeviceError as exc:
+        _missing(f"{exc} (`make envs` does that or says why it cannot)")
+    return folder
 
 
 @pytest.fixture(scope="session")

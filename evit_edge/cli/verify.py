@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evit_edge.cli.options import Json, Threads
+from evit_edge.cli.options import Json, Threads, choice
 from evit_edge.cli.terminal import print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
@@ -33,16 +33,30 @@ def verify(
         Path | None,
         typer.Option("--golden", help="For a .mlpackage: new folder with pictures and answers to replay."),
     ] = None,
+    arch: Annotated[
+        str | None, typer.Option("--arch", help="arm64: replay on Arm's kernels, emulated, and compare with here.")
+    ] = None,
+    arm64_root: Annotated[
+        Path | None, typer.Option("--arm64-root", help="Folder that tools/arm64 built, if not in the cache.")
+    ] = None,
     threads: Threads = 1,
     json: Json = False,
 ) -> None:
     """Prove that a file is what its manifest says and answers like its model; exit 1 when a gate fails."""
-    from evit_edge.verification import VerifyRequest, check_replay
+    from evit_edge.verification import Architecture, VerifyRequest, check_replay
     from evit_edge.verification import verify as verify_artefact
     from evit_edge.zoo import artefact_path
 
     artefact = Path(artefact_path(artefact))
-    request = VerifyRequest(artefact, weights=weights, data=tuple(data or ()), samples=samples, threads=threads)
+    request = VerifyRequest(
+        artefact,
+        weights=weights,
+        data=tuple(data or ()),
+        samples=samples,
+        threads=threads,
+        arch=None if arch is None else choice(Architecture, arch, "--arch"),
+        arm64_root=arm64_root,
+    )
     if golden is not None:
         check_replay(artefact, golden)
     with progress_bar("photos", None) as progress:

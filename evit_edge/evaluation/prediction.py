@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,12 @@ from evit_edge.evaluation.dataset import LabelledPhotos, class_ids
 from evit_edge.images import read_rgb
 from evit_edge.preprocessing import Preprocessing, UInt8Image
 from evit_edge.runtime.info import ModelInfo, Runner
+from evit_edge.tensors import Float32Array
 
 TOP = 5
 _BATCH = 32
+
+Kept = TypeVar("Kept", bound=np.generic)
 
 Progress = Callable[[int], None]
 """Called with the number of photos just done."""
@@ -90,22 +94,46 @@ def rank(
 ) -> tuple[list[npt.NDArray[np.int64]], tuple[Path, ...], tuple[BadPhoto, ...]]:
     """Each model's best classes for each photo that can be read.
 
-    Only the squares that the models see are kept, a batch at a time: memory does not grow with the photos.
-
     Returns:
         Per model int64 (N, k) class ids, best first; the photos that were read; those that were not.
 
     Raises:
         DataError: More than 5 % of the photos cannot be read.
     """
+    return answers(runners, paths, best_classes, progress)
+
+
+def answers(
+    runners: Sequence[Runner],
+    paths: Sequence[Path],
+    keep: Callable[[Float32Array], npt.NDArray[Kept]],
+    progress: Progress | None = None,
+) -> tuple[list[npt.NDArray[Kept]], tuple[Path, ...], tuple[BadPhoto, ...]]:
+    """What is to be kept of each model's scores for each photo that can be read.
+
+    Only the squares that the models see are held, a batch at a time: memory does not grow with the photos but for
+    what is kept.
+
+    Args:
+        runners: The models.
+        paths: The photos.
+        keep: From scores (B, classes) to what is kept of them, (B, any).
+        progress: Called with the number of photos just done.
+
+    Returns:
+        Per model what was kept, (N, any); the photos that were read; those that were not.
+
+    Raises:
+        DataError: More than 5 % of the photos cannot be read.
+    """
     rules = list(dict.fromkeys(runner.info.preprocessing for runner in runners))
-    collected: list[list[npt.NDArray[np.int64]]] = [[] for _ in runners]
+    collected: list[list[npt.NDArray[Kept]]] = [[] for _ in runners]
     reader = PhotoReader(paths, read_rgb, bad_errors=(DataError,))
     done = 0
     try:
         for squares in batched_squares(reader, rules):
             for i, runner in enumerate(runners):
-                collected[i].append(best_classes(runner.run(squares[runner.info.preprocessing])))
+                collected[i].append(keep(runner.run(squares[runner.info.preprocessing])))
             if progress is not None:
                 progress(len(reader.used) + len(reader.bad) - done)
             done = len(reader.used) + len(reader.bad)

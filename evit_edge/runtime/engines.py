@@ -35,13 +35,13 @@ class Engine:
     delegates: bool
 
 
-_KNOWN = (("ai-edge-litert", "ai_edge_litert.interpreter"), ("tflite-runtime", "tflite_runtime.interpreter"))
+KNOWN = (("ai-edge-litert", "ai_edge_litert.interpreter"), ("tflite-runtime", "tflite_runtime.interpreter"))
 
 
 def installed_engines() -> tuple[Engine, ...]:
     """The engines that can be imported, the preferred one first."""
     found = []
-    for name, module in _KNOWN:
+    for name, module in KNOWN:
         try:
             importlib.import_module(module)
         except (ImportError, AttributeError):  # AttributeError: tflite-runtime 2.14 under numpy 2

@@ -11,7 +11,7 @@ import numpy as np
 
 from evit_edge.errors import ArtefactError
 from evit_edge.preprocessing import Preprocessing
-from evit_edge.runtime.engines import open_interpreter
+from evit_edge.runtime.engines import Engine, open_interpreter
 from evit_edge.runtime.info import ModelInfo, check_images
 from evit_edge.runtime.pixels import InputRange, dequantize, look_up, pixel_table
 from evit_edge.runtime.rules import label_aliases, preprocessing_rule
@@ -29,6 +29,7 @@ class TfliteRunner:
         labels: Names of the classes, in place of the file's.
         input_range: What a float input expects of a pixel, in place of the file's NormalizationOptions.
         preprocessing: The resize and crop rule, in place of the file's.
+        opener: What opens the file: an interpreter of this machine, or one that is emulated.
 
     Raises:
         ArtefactError: The file is no sound classifier of one square RGB picture.
@@ -43,9 +44,10 @@ class TfliteRunner:
         labels: tuple[str, ...] | None = None,
         input_range: InputRange | None = None,
         preprocessing: Preprocessing | None = None,
+        opener: Callable[[Path, int], tuple[Engine, Any]] = open_interpreter,
     ) -> None:
         described = read_tflite_file(path)
-        engine, self._interpreter = open_interpreter(path, threads)
+        engine, self._interpreter = opener(path, threads)
         self._lock = threading.Lock()  # an interpreter holds one picture at a time
         source = _only(self._interpreter.get_input_details(), "inputs", path)
         target = _only(self._interpreter.get_output_details(), "outputs", path)

@@ -2,10 +2,11 @@
 
 from evit_edge.verification.gates import Gate, GateStatus, Thresholds, VerificationReport
 from evit_edge.verification.replaying import check_replay, write_replay
-from evit_edge.verification.request import VerifyRequest
+from evit_edge.verification.request import Architecture, VerifyRequest
 from evit_edge.verification.verify import verify
 
 __all__ = [
+    "Architecture",
     "Gate",
     "GateStatus",
     "Thresholds",

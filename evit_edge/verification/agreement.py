@@ -15,7 +15,7 @@ from evit_edge.runtime.info import Runner
 from evit_edge.verification.gates import Gate, Thresholds
 from evit_edge.verification.request import VerifyRequest
 
-_AGREEMENT = "top-1 agreement"
+AGREEMENT = "top-1 agreement"
 
 
 def find_photos(request: VerifyRequest) -> list[Path]:
@@ -44,13 +44,19 @@ def agreement_gate(
     """
     required = f"at least {100 * thresholds.min_agreement:g} %"
     if not paths:
-        return Gate.skip(_AGREEMENT, "no photos given (--data DIR)", required), {}
+        return Gate.skip(AGREEMENT, "no photos given (--data DIR)", required), {}
     if reference is None:
-        return Gate.skip(_AGREEMENT, "no weights to agree with (--weights CHECKPOINT)", required), {}
+        return Gate.skip(AGREEMENT, "no weights to agree with (--weights CHECKPOINT)", required), {}
     (ours, theirs), used, bad = rank([runner, reference], paths, progress)
     share = Share.of(np.equal(ours[:, 0], theirs[:, 0]))
+    figures = {"photo_top1_agreement": share.value, "photos": float(len(used))}
+    return share_gate(AGREEMENT, share, len(bad), thresholds), figures
+
+
+def share_gate(name: str, share: Share, unreadable: int, thresholds: Thresholds) -> Gate:
+    """Require a share of the photos on which two models agree."""
     low, high = 100 * share.interval.low, 100 * share.interval.high
-    unread = f", {len(bad)} unreadable" if bad else ""
-    measured = f"{100 * share.value:.1f} % [{low:.1f}, {high:.1f}] of {len(used)} photos{unread}"
-    gate = Gate.check(_AGREEMENT, share.value >= thresholds.min_agreement, measured, required)
-    return gate, {"photo_top1_agreement": share.value, "photos": float(len(used))}
+    unread = f", {unreadable} unreadable" if unreadable else ""
+    measured = f"{100 * share.value:.1f} % [{low:.1f}, {high:.1f}] of {share.total} photos{unread}"
+    passed = share.value >= thresholds.min_agreement
+    return Gate.check(name, passed, measured, f"at least {100 * thresholds.min_agreement:g} %")

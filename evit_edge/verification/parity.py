@@ -56,19 +56,32 @@ def measure_parity(measured: FloatArray, reference: FloatArray) -> Parity:
 
 
 def golden_gates(runner: Runner, golden: Golden, thresholds: Thresholds) -> tuple[list[Gate], dict[str, float]]:
+    """The gates that the thresholds name on golden vectors, and all figures."""
+    gates, figures, _ = replay_golden(runner, golden, thresholds)
+    return gates, figures
+
+
+def replay_golden(
+    runner: Runner, golden: Golden, thresholds: Thresholds
+) -> tuple[list[Gate], dict[str, float], Float32Array | None]:
     """Replay golden vectors.
 
     Returns:
-        The gates that the thresholds name, and all figures.
+        The gates that the thresholds name, all figures, and the scores (N, classes); where nothing can be compared
+        no figures and no scores.
     """
     info = runner.info
     wanted = (len(golden.images), info.num_classes)
     if golden.logits.shape != wanted or golden.images.shape[1] != info.image_size:
         measured = f"{golden.images.shape[1]} px, {golden.logits.shape[1]} classes"
-        return [Gate.check("golden", False, measured, f"{info.image_size} px, {info.num_classes} classes")], {}
+        return (
+            [Gate.check("golden", False, measured, f"{info.image_size} px, {info.num_classes} classes")],
+            {},
+            None,
+        )
     scores = runner.run(golden.images)  # (N, classes)
     if not np.isfinite(scores).all():
-        return [Gate.check("golden", False, "NaN or infinity in the scores", "finite scores")], {}
+        return [Gate.check("golden", False, "NaN or infinity in the scores", "finite scores")], {}, None
     parity = measure_parity(*_in_one_unit(scores, golden.logits, info))
     figures = {
         "golden_relative_error": parity.relative_error,
@@ -76,7 +89,7 @@ def golden_gates(runner: Runner, golden: Golden, thresholds: Thresholds) -> tupl
         "golden_min_cosine": parity.min_cosine,
         "golden_top1_agreement": parity.top1_agreement,
     }
-    return _parity_gates(parity, thresholds), figures
+    return _parity_gates(parity, thresholds), figures, scores
 
 
 def _in_one_unit(scores: Float32Array, logits: Float32Array, info: ModelInfo) -> tuple[FloatArray, FloatArray]:

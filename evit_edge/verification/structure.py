@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evit_converters import onnx
 from evit_converters.errors import ModelFileError
@@ -14,6 +15,9 @@ from evit_edge.runtime.engines import delegate_partitions
 from evit_edge.runtime.info import ModelInfo
 from evit_edge.tensors import TensorSpec
 from evit_edge.verification.gates import Gate
+
+if TYPE_CHECKING:
+    from evit_converters.tflite import PartitionReport
 
 
 def structure_gates(carried: Preprocessing | None, info: ModelInfo, manifest: Manifest) -> list[Gate]:
@@ -69,10 +73,15 @@ def partitions_gate(artefact: Path, stated: int | None) -> Gate:
     """
     if stated is None:
         return Gate.skip("partitions", "the manifest states none", "as stated")
-    required = f"at most {stated}"
     found = delegate_partitions(artefact)
     if found is None:
-        return Gate.skip("partitions", "only ai-edge-litert tells them", required)
+        return Gate.skip("partitions", "only ai-edge-litert tells them", f"at most {stated}")
+    return division_gate(found, stated)
+
+
+def division_gate(found: PartitionReport, stated: int) -> Gate:
+    """Compare how XNNPACK divides a model with the manifest's number of pieces."""
+    required = f"at most {stated}"
     return Gate.check("partitions", min(stated, 1) <= found.partitions <= stated, str(found), required)
 
 

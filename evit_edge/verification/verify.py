@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from evit_edge.errors import ArtefactError
 from evit_edge.evaluation.prediction import Progress
-from evit_edge.golden import Golden, read_golden
+from evit_edge.golden import read_golden
 from evit_edge.manifest import Manifest, golden_path, manifest_path, read_manifest
 from evit_edge.publishing import finish
 from evit_edge.runtime.info import Runner
 from evit_edge.runtime.tflite import TfliteRunner
 from evit_edge.runtime.tflite_file import read_tflite_file
-from evit_edge.tensors import OutputKind, centred_logits
 from evit_edge.verification.agreement import agreement_gate, find_photos
 from evit_edge.verification.gates import Gate, Thresholds, VerificationReport
-from evit_edge.verification.parity import golden_gates, measure_parity
-from evit_edge.verification.request import VerifyRequest
-from evit_edge.verification.sources import load_source
-from evit_edge.verification.structure import checker_gate, partitions_gate, same_sha256, structure_gates
-
-_SAME_WEIGHTS = 1e-4
+from evit_edge.verification.parity import golden_gates
+from evit_edge.verification.request import Architecture, VerifyRequest
+from evit_edge.verification.sources import load_reference
+from evit_edge.verification.structure import checker_gate, partitions_gate, structure_gates
 
 
 def verify(request: VerifyRequest, progress: Progress | None = None) -> VerificationReport:
@@ -37,6 +32,10 @@ def verify(request: VerifyRequest, progress: Progress | None = None) -> Verifica
         from evit_edge.verification.coreml.verifying import verify_package
 
         return verify_package(request, progress)
+    if request.arch is Architecture.ARM64:
+        from evit_edge.verification.arm64 import verify_on_arm64
+
+        return verify_on_arm64(request, progress)
     return _verify_file(request, progress)
 
 
@@ -52,7 +51,7 @@ def _verify_file(request: VerifyRequest, progress: Progress | None) -> Verificat
     gates += parity
     reference = None
     if request.weights is not None:
-        reference, source_gates = _reference(request, manifest, golden)
+        reference, source_gates = load_reference(request, manifest, golden)
         gates += source_gates
     agreement, more = agreement_gate(runner, reference, paths, thresholds, progress)
     runtime = f"{runner.info.runtime} {runner.info.runtime_version}"
@@ -71,20 +70,3 @@ def _opened(request: VerifyRequest, manifest: Manifest) -> tuple[Runner, list[Ga
     tflite = TfliteRunner(artefact, threads=request.threads, preprocessing=rule)
     gates = structure_gates(carried, tflite.info, manifest)
     return tflite, [*gates, partitions_gate(artefact, manifest.artefact.partitions)]
-
-
-def _reference(request: VerifyRequest, manifest: Manifest, golden: Golden) -> tuple[Runner, list[Gate]]:
-    """The weights in torch, at the artefact's input size, and whether they are the artefact's."""
-    weights = str(request.weights)
-    checkpoint = load_source(weights, request.artefact, manifest)
-    from evit_edge.runtime.torch_checkpoint import TorchRunner
-
-    runner = TorchRunner(checkpoint, Path(weights), threads=request.threads)
-    logits = runner.run(golden.images)
-    error = measure_parity(
-        centred_logits(logits, OutputKind.LOGITS), centred_logits(golden.logits, OutputKind.LOGITS)
-    ).relative_error
-    return runner, [
-        same_sha256("weights", checkpoint.sha256, manifest.source.sha256),
-        Gate.check("golden of weights", error <= _SAME_WEIGHTS, f"{error:.1e}", f"at most {_SAME_WEIGHTS:.0e}"),
-    ]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evit_converters.tflite.metadata import ModelMetadata, Normalization, read_metadata
     from evit_converters.tflite.modes import Precision, QuantizableOperator, Quantization
     from evit_converters.tflite.pack import pack_metadata
-    from evit_converters.tflite.partitioning import PartitionReport, partitions
+    from evit_converters.tflite.partitioning import PartitionReport, partition_report, partitions
     from evit_converters.tflite.quantization import activation_names, quantizable_operators, quantize
     from evit_converters.tflite.tuning import faster_in_float
 
@@ -38,6 +38,7 @@ __all__ = [
     "export",
     "faster_in_float",
     "pack_metadata",
+    "partition_report",
     "partitions",
     "quantizable_operators",
     "quantize",
@@ -60,6 +61,7 @@ _HOMES = {
     "export": "exporter",
     "faster_in_float": "tuning",
     "pack_metadata": "pack",
+    "partition_report": "partitioning",
     "partitions": "partitioning",
     "quantizable_operators": "quantization",
     "quantize": "quantization",

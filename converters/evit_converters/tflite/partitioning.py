@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from ai_edge_litert.interpreter import Interpreter
 
 from evit_converters.errors import ModelFileError
 
@@ -67,6 +66,8 @@ def partitions(model_bytes: bytes, num_threads: int = 1) -> PartitionReport:
     Raises:
         ModelFileError: The runtime cannot load the model.
     """
+    from ai_edge_litert.interpreter import Interpreter
+
     try:
         interpreter = Interpreter(model_content=model_bytes, num_threads=num_threads)
         interpreter.allocate_tensors()
@@ -74,7 +75,20 @@ def partitions(model_bytes: bytes, num_threads: int = 1) -> PartitionReport:
         names = {int(detail["index"]): str(detail["name"]) for detail in interpreter.get_tensor_details()}
     except (RuntimeError, ValueError) as exc:
         raise ModelFileError(f"LiteRT cannot load the model: {exc}") from exc
-    outputs = {int(detail["index"]) for detail in interpreter.get_output_details()}
+    return partition_report(nodes, {int(detail["index"]) for detail in interpreter.get_output_details()}, names)
+
+
+def partition_report(
+    nodes: list[Any], outputs: set[int], names: Mapping[int, str] | None = None
+) -> PartitionReport:
+    """Read the division off a runtime's own list.
+
+    Args:
+        nodes: What an interpreter's ``_get_ops_details`` gives after ``allocate_tensors``.
+        outputs: Indices of the model's output tensors.
+        names: Names of tensors by index, for the report; none are needed.
+    """
+    names = names or {}
     delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
     native = _native(nodes, delegates, outputs)
     divides = _between(native, delegates)
