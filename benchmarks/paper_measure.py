@@ -164,6 +164,7 @@ def in_turns(
             if taken > 10 * turn_s:
                 break
         repeats[name] = min(_MOST_REPEATS, max(1, int(turn_s / taken)))
+    tell(f"each of {len(passes)} ran once")
     times: dict[str, list[float]] = {name: [] for name in passes}
     owners: dict[str, list[int]] = {name: [] for name in passes}
     began = time.perf_counter()
