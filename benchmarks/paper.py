@@ -15,6 +15,7 @@ A --json that is there already is added to: what is measured again takes the pla
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 import time
@@ -40,6 +41,7 @@ ENGINES = ("torch", "compiled", "onnx", "tflite", "cuda")
 CUDA_BATCH = 2048
 _ROUNDS_ONE, _ROUNDS_MANY = 20, 6
 _TURN_S = 0.1
+_FOLDERS = re.compile(r"/\S*/site-packages/")
 _VERSIONS = ("torch", "timm", "onnxruntime", "ai-edge-litert")
 
 
@@ -71,7 +73,7 @@ def measured(engine: str, batch: int, options: argparse.Namespace, cache: Path) 
             try:
                 passes[job.label] = job.make()
             except Exception as exc:  # whatever an engine raises for a network that it cannot take
-                cell = replace(cell, remark=f"{type(exc).__name__}: {first_line(exc)}")
+                cell = replace(cell, remark=f"{type(exc).__name__}: {_FOLDERS.sub('', first_line(exc))}")
                 say(f"{job.label}: {cell.remark}")
             cells.append(cell)
         say(
