@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from paper_measure import Cell, Group, Report, images_per_s, nets_of, speed_up
 from paper_nets import ENTRIES, Form
 
@@ -14,6 +16,7 @@ from evit_edge.files import replacing
 
 M2, M5, MOBILENET, MOBILEVIT = "efficientvit_m2", "efficientvit_m5", "mobilenetv3_large_100", "mobilevit_xxs"
 GPU, CPU, ONNX = "GPU", "CPU", "ONNX"
+_TICKS = tuple(10 * 2**power for power in range(20))
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,7 @@ def draw(report: Report, path: Path) -> None:
         figure.savefig(temporary, dpi=120)
 
 
-def _panel(axes: object, group: Group, mode: str | None) -> None:
+def _panel(axes: Any, group: Group, mode: str | None) -> None:
     points: list[tuple[float, float, str, bool]] = []
     for known in ENTRIES:
         mine = [c for c in group.cells if c.net == known.key and c.runs is not None and mode in {None, c.mode}]
@@ -214,22 +217,28 @@ def _panel(axes: object, group: Group, mode: str | None) -> None:
             speed = max(images_per_s(cell, group.batch)[0] for cell in mine)
             points.append((speed, known.top1, known.name, known.ours))
     ours = [point for point in points if point[3]]
-    axes.plot([p[0] for p in ours], [p[1] for p in ours], "o-", color="#c0392b", label="EfficientViT")  # type: ignore[attr-defined]
+    axes.plot([p[0] for p in ours], [p[1] for p in ours], "o-", color="#c0392b", label="EfficientViT")
     others = [point for point in points if not point[3]]
-    axes.plot([p[0] for p in others], [p[1] for p in others], "s", color="#1f6fb4", label="others")  # type: ignore[attr-defined]
+    axes.plot([p[0] for p in others], [p[1] for p in others], "s", color="#1f6fb4", label="others")
+    curve = sorted((top1, speed) for speed, top1, *_ in ours)
     for speed, top1, name, mine_too in points:
-        axes.annotate(  # type: ignore[attr-defined]
+        beyond = mine_too or (bool(curve) and speed > np.interp(top1, *zip(*curve, strict=True)))
+        axes.annotate(
             name,
             (speed, top1),
-            xytext=(6, 4) if mine_too else (6, -10),
+            xytext=(7, 4 if mine_too else -3) if beyond else (-7, -3),
             textcoords="offset points",
+            ha="left" if beyond else "right",
             fontsize=8,
             color="#c0392b" if mine_too else "#1f3f66",
         )
-    axes.set_xscale("log")  # type: ignore[attr-defined]
+    axes.set_xscale("log")
     left, right = min(p[0] for p in points), max(p[0] for p in points)
-    axes.set_xlim(left / 1.15, right * 1.35)  # type: ignore[attr-defined]
-    axes.set_xlabel("images a second (log)")  # type: ignore[attr-defined]
-    axes.set_ylabel("ImageNet top-1 %, as published")  # type: ignore[attr-defined]
-    axes.grid(visible=True, which="both", alpha=0.25)  # type: ignore[attr-defined]
-    axes.legend(loc="lower left", fontsize=8)  # type: ignore[attr-defined]
+    axes.set_xlim(left / 1.6, right * 1.25)
+    axes.set_xticks([tick for tick in _TICKS if left / 1.6 < tick < right * 1.25], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("images a second (log)")
+    axes.set_ylabel("ImageNet top-1 %, as published")
+    axes.grid(visible=True, which="both", alpha=0.25)
+    axes.legend(loc="lower left", fontsize=8)
