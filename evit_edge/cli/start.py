@@ -32,11 +32,11 @@ def main() -> None:
 def _leave() -> None:
     """Clean up and end with 130.
 
-    Not by ``sys.exit``: where the interruption has gone through an ``exec`` of a string, such as those in namedtuple
-    and dataclass, Python 3.11 ends itself with SIGINT instead.
+    Not by ``sys.exit``: where the interruption has gone through an ``exec`` of a string, such as those in
+    namedtuple and dataclass, Python 3.11 ends itself with SIGINT instead.
     """
     with suppress(BaseException):
-        atexit._run_exitfuncs()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(BaseException):
             stream.flush()
