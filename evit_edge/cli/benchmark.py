@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evit_edge.cli.interruption import INTERRUPTED
 from evit_edge.cli.options import (
     DEFAULT_MEMORY_GIB,
     DEFAULT_TIME_S,
@@ -28,7 +29,7 @@ from evit_edge.cli.terminal import remark
 if TYPE_CHECKING:
     from evit_edge.benchmark.report import Report
 
-NOT_VALID, INTERRUPTED = 4, 130
+NOT_VALID = 4
 _STDOUT = Path("-")
 
 

@@ -24,6 +24,7 @@ from evit_edge.cli import (
     train,
     verify,
 )
+from evit_edge.cli.interruption import INTERRUPTED, was_interrupted
 from evit_edge.cli.plugins import add_plugins
 from evit_edge.errors import EvitEdgeError
 
@@ -38,6 +39,8 @@ class OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except EvitEdgeError as exc:
+            if was_interrupted():
+                raise KeyboardInterrupt from exc
             if ctx.params.get("debug"):
                 raise
             typer.echo(f"evit-edge: error: {' '.join(str(exc).split())}", err=True)
@@ -95,7 +98,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_BROKEN_PIPE)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

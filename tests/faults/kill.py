@@ -80,7 +80,7 @@ def contents(folder: Path) -> dict[str, str]:
         if not path.is_file() or name.startswith("."):
             continue
         content = path.read_bytes()
-        if name.endswith(".manifest.json"):
+        if name.endswith(".json"):  # the manifest
             fields = json.loads(content)
             del fields["created"], fields["command"]
             content = json.dumps(fields).encode()

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from evit_edge.cli import benchmark, report
+from evit_edge.cli.interruption import INTERRUPTED
 from evit_edge.errors import BudgetError, EvitEdgeError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -80,7 +81,7 @@ def test_ctrl_c(words, after_s, group, data, m0_checkpoint, tmp_path):
     if ended:
         pytest.skip(f"it had ended before, with {process.returncode}")
     starting = {-signal.SIGINT} if after_s < 0.5 else set()  # Python itself had not started yet
-    assert process.returncode in {130} | starting, errors
+    assert process.returncode in {130} | starting, (process.returncode, errors)
     deadline = time.monotonic() + 20  # on a crowded machine a child takes a while to go
     while (left := [pid for pid in started if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -95,6 +96,6 @@ def test_ctrl_c(words, after_s, group, data, m0_checkpoint, tmp_path):
 def test_the_exit_codes_are_the_documented_ones():
     text = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)}
-    named = {EvitEdgeError.exit_code, BudgetError.exit_code, benchmark.NOT_VALID, benchmark.INTERRUPTED}
+    named = {EvitEdgeError.exit_code, BudgetError.exit_code, benchmark.NOT_VALID, INTERRUPTED}
     assert named == {1, 3, 4, 130}
     assert codes == {0, 2, report.REGRESSED, *named}
