@@ -35,7 +35,7 @@ def _download(reference: str) -> Path:
     # The error below says in one line what the client's retries say in twelve.
     require("huggingface_hub.utils.logging", extra="convert").set_verbosity_error()
     # Otherwise each request tells the hub which versions of torch and other libraries are installed here.
-    require("huggingface_hub.constants", extra="convert").HF_HUB_DISABLE_TELEMETRY = True
+    vars(require("huggingface_hub.constants", extra="convert"))["HF_HUB_DISABLE_TELEMETRY"] = True
     missing = require("huggingface_hub.errors", extra="convert")
     parts = reference.split("/")
     if len(parts) not in (2, 3) or not all(parts):
