@@ -1,6 +1,6 @@
 #!/bin/sh
 # side_environments.sh PYTHON [NAME...]: builds the environments that tests start programs in, an emulated Arm among
-# them, and installs the browser for the app's tests, or only what is named; where this machine does not allow it, says why.
+# them, and installs the browser for the app's tests, or only what is named; where this machine forbids it, says why.
 # A file `ready` in the environment's folder tells the tests that it works. In CI (CI=true) all must work.
 cd "$(dirname "$0")/.."
 failed=0
