@@ -156,20 +156,11 @@ def test_the_script_leaves_alone_what_is_ready_or_not_its_own(tmp_path):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "letter.txt").write_text("dear")
     done = subprocess.run(
-<<<<<<< HEAD
-        ["sh", BUILDER, tmp_path], env={"PATH": os.environ["PATH"], "PYTHON": "none"}, check=False
-    )
-    assert done.returncode == 0  # the hash is the one that Python computes
-    foreign = subprocess.run(
-        [ROOT / "tools" / "arm64", tmp_path / "foreign"], capture_output=True, text=True, check=False
-    )
-=======
         ["sh", BUILDER, tmp_path], check=False, env={"PATH": os.environ["PATH"], "PYTHON": "none"}
     )
     assert done.returncode == 0  # the hash is the one that Python computes
     command = [ROOT / "tools" / "arm64", tmp_path / "foreign"]
     foreign = subprocess.run(command, check=False, capture_output=True, text=True)
->>>>>>> arm
     assert foreign.returncode == 1
     assert foreign.stderr
     assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["letter.txt"]
