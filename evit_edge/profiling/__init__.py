@@ -17,6 +17,7 @@ from evit_edge.files import sha256_of
 from evit_edge.profiling.op_classes import OpClass, classify
 from evit_edge.profiling.profile import SCHEMA, ClassTime, Profile, by_class, read_profile, write_profile
 from evit_edge.profiling.request import ProfileRequest, Tell
+from evit_edge.runtime.checks.door import check_model
 from evit_edge.runtime.opening import is_checkpoint
 
 __all__ = [
@@ -55,6 +56,8 @@ def profile(request: ProfileRequest, tell: Tell = _ignore) -> Profile:
         raise ArtefactError(f"{path} given; a .tflite file or a checkpoint is accepted")
     if request.batch != 1:
         raise RequestError(f"batch {request.batch} given; a .tflite file takes the batch that is in it")
+    if path.exists():
+        check_model(path)
     if request.device.kind is DeviceKind.ANDROID:
         from evit_edge.profiling.phone import profile_on_phone
 

@@ -7,6 +7,7 @@ from evit_edge.evaluation.prediction import Progress
 from evit_edge.golden import read_golden
 from evit_edge.manifest import Manifest, golden_path, manifest_path, read_manifest
 from evit_edge.publishing import finish
+from evit_edge.runtime.checks.door import check_model
 from evit_edge.runtime.info import Runner
 from evit_edge.runtime.tflite import TfliteRunner
 from evit_edge.runtime.tflite_file import read_tflite_file
@@ -28,6 +29,8 @@ def verify(request: VerifyRequest, progress: Progress | None = None) -> Verifica
         MissingExtraError: An engine is not installed.
     """
     finish(request.artefact.parent)
+    if request.artefact.exists():
+        check_model(request.artefact)
     if request.artefact.suffix == ".mlpackage":
         from evit_edge.verification.coreml.verifying import verify_package
 
