@@ -80,14 +80,15 @@ def test_an_int8_artefact_answers_on_arm_as_here(arm64_root, int8_files, photo_f
     assert (steps in report.figures) == (kind is Quantization.INT8_FULL)
     assert report.figures.get(steps, 0) <= 16
     assert report.figures["arm64_ai_edge_litert_golden_as_here_sqnr_db"] > 20
-    assert "1 partition, " in report.remarks[0]  # the XNNPACK of 2.3.0 takes int8, on Arm too
+    pieces = next(remark for remark in report.remarks if "ai-edge-litert" in remark)
+    assert ("1 partition, " in pieces) == (kind is Quantization.INT8)  # XNNPACK takes int8 on Arm, too
 
 
 def test_other_golden_vectors_fail_on_arm(arm64_root, m0_artefact):
     golden = read_golden(golden_path(m0_artefact))
-    wrong = replace(golden, logits=golden.logits[::-1].copy())
+    wrong = replace(golden, logits=-golden.logits)
     report = verify(VerifyRequest(m0_artefact, golden=wrong, arch=Architecture.ARM64, arm64_root=arm64_root))
-    assert [gate.name for gate in report.failed] == [f"relative error, {runtime}" for runtime in RUNTIMES]
+    assert {f"relative error, {runtime}" for runtime in RUNTIMES} <= {gate.name for gate in report.failed}
 
 
 def test_the_command_prints_json(arm64_root, m0_artefact):
