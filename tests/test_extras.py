@@ -14,13 +14,14 @@ import pytest
 from partial_environments import ROOT, build, installed_with
 
 EXTRAS = ("convert", "train", "plot", "onnx", "phones", "app")
+FUZZ_SEEDS = ROOT / "tests" / "fuzz" / "corpus"
 PARTS = (ROOT, ROOT / "converters", ROOT / "calibration", ROOT / "app")
 
 # Each is cut short by something that is not there, so that what is asked is only whether it could begin.
 COMMANDS = {
     "classify": "classify everyday-int8 photo.jpg",
     "classify with torch": "classify everyday photo.jpg",
-    "classify .onnx": "classify none.onnx photo.jpg",
+    "classify .onnx": "classify tiny.onnx photo.jpg --in-process",
     "classify .mlpackage": "classify none.mlpackage photo.jpg",
     "convert": "convert --weights none.pth -o out",
     "convert to coreml": "convert --to coreml --weights none.pth -o out",
@@ -72,6 +73,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Callabl
             work = folder / "work"
             work.mkdir()
             (work / "photo.jpg").write_bytes((photo_folder / "coffee.jpg").read_bytes())
+            (work / "tiny.onnx").write_bytes((FUZZ_SEEDS / "onnx" / "inside.onnx").read_bytes())
             paths = os.pathsep.join(map(str, (*PARTS, folder / "site")))
             command = [sys.executable, "-S", "-W", "ignore", "-c", PROGRAM, json.dumps(COMMANDS)]
             environment = {**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"}

@@ -17,7 +17,7 @@ from evit_edge.runtime.opening import is_checkpoint, open_runner
 from evit_edge.runtime.pixels import InputRange
 from evit_edge.strict_json import MismatchError, from_json
 from evit_edge.tensors import Float32Array, UInt8Images
-from evit_edge.zoo import is_shipped
+from evit_edge.zoo import artefact_path, is_shipped
 
 _WORKER = "evit_edge.runtime.worker"
 
@@ -145,6 +145,7 @@ def open_isolated(
     limits = limits or Limits()
     if threads < 1:
         raise RequestError(f"{threads} threads given; at least 1 is needed")
+    path = artefact_path(path)
     if is_shipped(path) or not can_run_apart():
         return open_runner(
             path,

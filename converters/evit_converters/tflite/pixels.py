@@ -127,8 +127,6 @@ def _read_pixels(graph: Graph, entrance: _Entrance) -> None:
     for operator in planes:
         graph.tensors[int(operator.outputs[0])].quantization = _steps(1.0, _LOWEST)
     edges = _edges(graph, entrance)
-    if entrance.pad is not None:
-        graph.tensors[int(entrance.pad.outputs[0])].quantization = _steps(1.0, _LOWEST)
     _move_mean(graph, conv, entrance.mean)
     dropped = {id(graph.producers()[int(entrance.centre.inputs[0])]), id(entrance.centre), id(entrance.pad)}
     dropped |= {id(operator) for operator in planes}
@@ -148,6 +146,8 @@ def _edges(graph: Graph, entrance: _Entrance) -> list[Any]:
     for axis in (1, 2):
         shape = list(graph.shape(source))
         first, last = int(before[axis]), _read(graph, conv, axis) - shape[axis] - int(before[axis])
+        if first == 0 and last <= 0:
+            continue
         parts = [
             _stored_level(graph, source, level, [*shape[:axis], size, *shape[axis + 1 :]]) if size > 0 else None
             for size in (first, last)
@@ -159,8 +159,7 @@ def _edges(graph: Graph, entrance: _Entrance) -> list[Any]:
         made.append(_operator(graph, "CONCATENATION", inputs, joined, version=2))
         made[-1].builtinOptions.axis = axis
         source = joined
-    made[-1].outputs = [padded]
-    graph.tensors[padded].shape = graph.tensors[source].shape
+    conv.inputs = [source, *conv.inputs[1:]]
     return made
 
 
