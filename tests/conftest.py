@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,12 @@ _LIBRARIES: list[Any] = []  # torch forgets a schema together with its Library o
 # No deadline: a busy machine is no defect. In CI the same examples every time, so that red means a change.
 settings.register_profile("evit", deadline=None, derandomize=IN_CI)
 settings.load_profile("evit")
+
+
+def pytest_configure() -> None:
+    """In the background of a shell Ctrl-C is ignored, and programs that tests start inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _missing(what: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evit_edge.cli.interruption import stop_if_interrupted
 from evit_edge.cli.options import Json, ModelOption, choice
 from evit_edge.cli.terminal import print_json, print_table, remark
 
@@ -157,6 +158,7 @@ def _shown() -> Iterator[Callable[[Progress], None]]:
         task = bars.add_task("", total=None)
 
         def tell(progress: Progress) -> None:
+            stop_if_interrupted()
             title = _TITLES[progress.stage.value]
             if progress.remark is not None:
                 remark(progress.remark)

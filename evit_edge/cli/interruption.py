@@ -22,6 +22,16 @@ def was_interrupted() -> bool:
     return _pressed.is_set()
 
 
+def stop_if_interrupted() -> None:
+    """Raise what a library has swallowed: an interruption that came in a callback of native code leads nowhere.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    if was_interrupted():
+        raise KeyboardInterrupt
+
+
 def _interrupt(number: int, frame: Any) -> None:
     _pressed.set()
     signal.default_int_handler(number, frame)
