@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -70,6 +71,11 @@ def program(
     ] = False,
 ) -> None:
     """PyTorch image classifiers to phones: int8 TFLite files that are proved to answer like the original."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="replace"
+            )  # a terminal that knows ASCII alone gets a question mark, no traceback
 
 
 app.command()(train.train)

@@ -137,7 +137,7 @@ class TestCutting:
 
     def test_what_is_no_model_is_refused(self, tmp_path):
         (tmp_path / "text.tflite").write_text("this is no model")
-        with pytest.raises(ArtefactError, match="cannot be cut: not a TFLite model"):
+        with pytest.raises(ArtefactError, match="does not start like a TFLite model"):
             profile(ProfileRequest(str(tmp_path / "text.tflite")))
         with pytest.raises(ArtefactError, match="no artefact at"):
             profile(ProfileRequest(str(tmp_path / "missing.tflite")))
