@@ -71,11 +71,10 @@ def program(
     ] = False,
 ) -> None:
     """PyTorch image classifiers to phones: int8 TFLite files that are proved to answer like the original."""
+    del debug, version  # read elsewhere
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="replace"
-            )  # a terminal that knows ASCII alone gets a question mark, no traceback
+            stream.reconfigure(errors="replace")  # where only ASCII is known, a question mark and no traceback
 
 
 app.command()(train.train)
