@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evit_edge.analysis.channels_report import ChannelKind, ChannelsReport
-from evit_edge.evaluation.picture import check_picture_path
-from evit_edge.files import replacing
+from evit_edge.drawing import drawn
 
 NAMES = {ChannelKind.QK: "Q and K", ChannelKind.V: "V", ChannelKind.FFN: "FFN"}
 _COLOURS = {ChannelKind.QK: "#1f6fb4", ChannelKind.V: "#e07b39", ChannelKind.FFN: "#3a9a5b"}
@@ -23,34 +22,29 @@ def draw_channels(report: ChannelsReport, path: Path) -> None:
         OutputError: The file cannot be written there or is of another kind.
         MissingExtraError: matplotlib is not installed.
     """
-    check_picture_path(path)
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.8), layout="constrained")
-    for axes, kind in zip(figure.subplots(1, 3), ChannelKind, strict=True):
-        shares = [share for share in report.shares if share.kind is kind]
-        where = range(len(shares))
-        axes.bar(
-            where,
-            [share.before / share.embedding for share in shares],
-            color="none",
-            edgecolor="#888888",
-            label="unpruned",
+    with drawn(path, 11, 4.8) as figure:
+        for axes, kind in zip(figure.subplots(1, 3), ChannelKind, strict=True):
+            shares = [share for share in report.shares if share.kind is kind]
+            where = range(len(shares))
+            axes.bar(
+                where,
+                [share.before / share.embedding for share in shares],
+                color="none",
+                edgecolor="#888888",
+                label="unpruned",
+            )
+            bars = axes.bar(where, [s.after / s.embedding for s in shares], color=_COLOURS[kind], label="kept")
+            axes.bar_label(bars, [f"{100 * s.after / s.before:.0f}" for s in shares], fontsize=7)  # %
+            axes.set_xticks(where, [short(share.part) for share in shares], rotation=90, fontsize=7)
+            axes.set_title(NAMES[kind])
+            axes.legend(fontsize=7, loc="upper center", ncols=2)
+            axes.margins(y=0.15)
+        figure.axes[0].set_ylabel("channels over the embedding's; on the bars % kept")
+        figure.suptitle(
+            f"{report.name}: {100 * report.keep:.0f} % of the channels kept by Taylor importance "
+            f"on {report.photos} photos",
+            fontsize=10,
         )
-        bars = axes.bar(where, [s.after / s.embedding for s in shares], color=_COLOURS[kind], label="kept")
-        axes.bar_label(bars, [f"{100 * s.after / s.before:.0f}" for s in shares], fontsize=7)  # %
-        axes.set_xticks(where, [short(share.part) for share in shares], rotation=90, fontsize=7)
-        axes.set_title(NAMES[kind])
-        axes.legend(fontsize=7, loc="upper center", ncols=2)
-        axes.margins(y=0.15)
-    figure.axes[0].set_ylabel("channels over the embedding's; on the bars % kept")
-    figure.suptitle(
-        f"{report.name}: {100 * report.keep:.0f} % of the channels kept by Taylor importance "
-        f"on {report.photos} photos",
-        fontsize=10,
-    )
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
 
 
 def short(part: str) -> str:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evit_edge.analysis.layout_report import LayoutReport
-from evit_edge.evaluation.picture import check_picture_path
-from evit_edge.files import replacing
+from evit_edge.drawing import drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,39 +25,34 @@ def draw_layout(report: LayoutReport, path: Path) -> None:
         OutputError: The file cannot be written there or is of another kind.
         MissingExtraError: matplotlib is not installed.
     """
-    check_picture_path(path)
-    from matplotlib.figure import Figure
-
     trained = all(net.accuracy is not None for net in report.nets)
-    figure = Figure(figsize=(7, 6.5 + 2.5 * trained), layout="constrained")
-    throughput, memory, *more = figure.subplots(2 + trained, 1, sharex=True)
-    shares = [net.share for net in report.nets]
-    throughput.plot(shares, [net.images_per_s for net in report.nets], marker="o", color=_BLUE)
-    for net in report.nets:
-        note = f"width {net.width}\n{1e3 * net.latency_s:.3g} ms"
-        throughput.annotate(
-            note, (net.share, net.images_per_s), textcoords="offset points", xytext=(4, 4), fontsize=7
+    with drawn(path, 7, 6.5 + 2.5 * trained) as figure:
+        throughput, memory, *more = figure.subplots(2 + trained, 1, sharex=True)
+        shares = [net.share for net in report.nets]
+        throughput.plot(shares, [net.images_per_s for net in report.nets], marker="o", color=_BLUE)
+        for net in report.nets:
+            note = f"width {net.width}\n{1e3 * net.latency_s:.3g} ms"
+            throughput.annotate(
+                note, (net.share, net.images_per_s), textcoords="offset points", xytext=(4, 4), fontsize=7
+            )
+        throughput.set_ylabel(f"images/s, batch {report.nets[0].runtime.batch}")
+        throughput.margins(x=0.2, y=0.3)
+        for label, values, colour in (
+            ("by kind, as the paper counts", [net.runtime.memory_share_in_paper for net in report.nets], _ORANGE),
+            ("by operations a byte", [net.runtime.memory_share for net in report.nets], _GREEN),
+        ):
+            memory.plot(shares, [100 * value for value in values], marker="o", color=colour, label=label)
+        memory.set_ylabel("memory-bound, % of the time")
+        memory.set_ylim(bottom=0)
+        memory.legend(fontsize=8)
+        if trained:
+            _draw_accuracy(report, more[0])
+        (more[0] if trained else memory).set_xlabel("share of layers that attend")
+        figure.suptitle(
+            f"{report.nets[0].layers} layers, width for {1e3 * report.target_s:.3g} ms at batch {report.batch}\n"
+            f"{report.device}, {report.threads} thread(s), {report.engine}",
+            fontsize=9,
         )
-    throughput.set_ylabel(f"images/s, batch {report.nets[0].runtime.batch}")
-    throughput.margins(x=0.2, y=0.3)
-    for label, values, colour in (
-        ("by kind, as the paper counts", [net.runtime.memory_share_in_paper for net in report.nets], _ORANGE),
-        ("by operations a byte", [net.runtime.memory_share for net in report.nets], _GREEN),
-    ):
-        memory.plot(shares, [100 * value for value in values], marker="o", color=colour, label=label)
-    memory.set_ylabel("memory-bound, % of the time")
-    memory.set_ylim(bottom=0)
-    memory.legend(fontsize=8)
-    if trained:
-        _draw_accuracy(report, more[0])
-    (more[0] if trained else memory).set_xlabel("share of layers that attend")
-    figure.suptitle(
-        f"{report.nets[0].layers} layers, width for {1e3 * report.target_s:.3g} ms at batch {report.batch}\n"
-        f"{report.device}, {report.threads} thread(s), {report.engine}",
-        fontsize=9,
-    )
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
 
 
 def _draw_accuracy(report: LayoutReport, axes: Axes) -> None:

@@ -39,8 +39,8 @@ def channels(
 ) -> None:
     """Show which Q, K, V and FFN channels a network needs (figure 5 of the paper), and prune it to a budget."""
     from evit_edge.analysis.requirements import require_analysis
+    from evit_edge.drawing import check_picture_path
     from evit_edge.evaluation.dataset import parse_aliases
-    from evit_edge.evaluation.picture import check_picture_path
 
     require_analysis()
     from evit_edge.analysis.channels import ChannelsRequest, analyze_channels, write_pruned

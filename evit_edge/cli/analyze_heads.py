@@ -39,7 +39,7 @@ def heads(
 ) -> None:
     """Show how like another head each attention head attends on photos (figure 4 of the paper)."""
     from evit_edge.analysis.requirements import require_analysis
-    from evit_edge.evaluation.picture import check_picture_path
+    from evit_edge.drawing import check_picture_path
 
     require_analysis()
     from evit_edge.analysis.heads import HeadsRequest, analyze_heads

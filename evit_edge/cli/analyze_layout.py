@@ -43,7 +43,7 @@ def layout(
 ) -> None:
     """Show what other shares of attention layers cost at equal latency (figure 3 of the paper)."""
     from evit_edge.analysis.requirements import require_analysis
-    from evit_edge.evaluation.picture import check_picture_path
+    from evit_edge.drawing import check_picture_path
 
     require_analysis(*(("kornia", "cv2") if train else ()))
     from evit_edge.analysis.clock import Processor

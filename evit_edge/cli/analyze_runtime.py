@@ -42,7 +42,7 @@ def runtime(
 ) -> None:
     """Show which kinds of work the run time goes to, and what of it waits for memory (figure 2 of the paper)."""
     from evit_edge.analysis.requirements import require_analysis
-    from evit_edge.evaluation.picture import check_picture_path
+    from evit_edge.drawing import check_picture_path
 
     require_analysis()
     from evit_edge.analysis.clock import Processor

@@ -56,8 +56,8 @@ def evaluate(
 ) -> None:
     """Measure top-1 and top-5 on labelled photos, and compare every two models on the same photos."""
     from evit_edge.cli.evaluation_tables import document, print_report
+    from evit_edge.drawing import check_picture_path
     from evit_edge.evaluation.dataset import label_photos, parse_aliases
-    from evit_edge.evaluation.picture import check_picture_path
     from evit_edge.evaluation.prediction import predict
     from evit_edge.evaluation.report import report
 

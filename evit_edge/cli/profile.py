@@ -34,7 +34,7 @@ def profile(
 ) -> None:
     """Show where a model's time goes: convolution and matmul against what waits for memory."""
     from evit_edge.benchmark.request import DeviceChoice
-    from evit_edge.evaluation.picture import check_picture_path
+    from evit_edge.drawing import check_picture_path
     from evit_edge.profiling import ProfileRequest, write_profile
     from evit_edge.profiling import profile as profile_model
     from evit_edge.profiling.picture import draw_profile

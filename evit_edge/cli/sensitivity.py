@@ -39,7 +39,7 @@ def sensitivity(
 ) -> None:
     """Show which operators int8 hurts: each is rounded alone, the answers compared with the float model's."""
     from evit_calibration.ranges import Estimator
-    from evit_edge.evaluation.picture import check_picture_path
+    from evit_edge.drawing import check_picture_path
     from evit_edge.sensitivity import SensitivityRequest
     from evit_edge.sensitivity import sensitivity as analyse
     from evit_edge.sensitivity.picture import draw_sensitivity

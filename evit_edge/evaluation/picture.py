@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evit_edge.errors import OutputError, require_installed
+from evit_edge.drawing import drawn
 from evit_edge.evaluation.report import ModelReport
-from evit_edge.files import replacing
 
 _NUMBERED_UP_TO = 25
-_FORMATS = (".png", ".svg", ".pdf")
 
 
 def draw_confusion(model: ModelReport, path: Path) -> None:
@@ -30,44 +27,21 @@ def draw_confusion(model: ModelReport, path: Path) -> None:
         OutputError: The file cannot be written there or is of another kind.
         MissingExtraError: matplotlib is not installed.
     """
-    check_picture_path(path)
-    from matplotlib.figure import Figure
-
     rows, columns = model.confusion.shape
     inch = 0.45 if rows <= _NUMBERED_UP_TO else 0.17
-    figure = Figure(figsize=(max(5.0, 3 + inch * columns), max(4.5, 2.5 + inch * rows)), layout="constrained")
-    axes = figure.subplots()
-    totals = np.maximum(model.confusion.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(model.confusion / totals, cmap="Blues", vmin=0, vmax=1)
-    size = 9 if rows <= _NUMBERED_UP_TO else 7
-    axes.set_xticks(range(columns), _shortened(model.columns), rotation=90, fontsize=size)
-    axes.set_yticks(range(rows), _shortened(model.columns[:rows]), fontsize=size)
-    axes.set_xlabel("answered")
-    axes.set_ylabel("right class")
-    axes.set_title(f"{model.name}: top-1 {100 * model.top1.value:.1f} % of {model.top1.total} photos")
-    if rows <= _NUMBERED_UP_TO:
-        _write_counts(axes, model)
-    figure.colorbar(image, ax=axes, shrink=0.6, label="part of the class's photos")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-
-
-def check_picture_path(path: Path) -> None:
-    """Find out before minutes of evaluation that no picture could be written at their end.
-
-    Raises:
-        OutputError: The suffix is none of those accepted, or nothing can be written there.
-        MissingExtraError: matplotlib is not installed.
-    """
-    if path.suffix.lower() not in _FORMATS:
-        raise OutputError(f"picture {path} asked for; {', '.join(_FORMATS)} are accepted")
-    require_installed("matplotlib", extra="plot")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as exc:
-        raise OutputError(f"{path} cannot be written: {exc.strerror or exc}; choose a writable folder") from exc
+    with drawn(path, max(5.0, 3 + inch * columns), max(4.5, 2.5 + inch * rows)) as figure:
+        axes = figure.subplots()
+        totals = np.maximum(model.confusion.sum(axis=1, keepdims=True), 1)
+        image = axes.imshow(model.confusion / totals, cmap="Blues", vmin=0, vmax=1)
+        size = 9 if rows <= _NUMBERED_UP_TO else 7
+        axes.set_xticks(range(columns), _shortened(model.columns), rotation=90, fontsize=size)
+        axes.set_yticks(range(rows), _shortened(model.columns[:rows]), fontsize=size)
+        axes.set_xlabel("answered")
+        axes.set_ylabel("right class")
+        axes.set_title(f"{model.name}: top-1 {100 * model.top1.value:.1f} % of {model.top1.total} photos")
+        if rows <= _NUMBERED_UP_TO:
+            _write_counts(axes, model)
+        figure.colorbar(image, ax=axes, shrink=0.6, label="part of the class's photos")
 
 
 def _write_counts(axes: Any, model: ModelReport) -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evit_edge.benchmark.figures import Bound
-from evit_edge.evaluation.picture import check_picture_path
-from evit_edge.files import replacing
+from evit_edge.drawing import drawn
 from evit_edge.profiling.profile import Profile
 
 if TYPE_CHECKING:
@@ -30,35 +29,32 @@ def draw_profile(profile: Profile, path: Path) -> None:
         OutputError: The file cannot be written there or is of another kind.
         MissingExtraError: matplotlib is not installed.
     """
-    check_picture_path(path)
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    figure = Figure(figsize=(8, 2.6 + 0.36 * len(profile.classes)), layout="constrained")
-    classes_axes, shares_axes = figure.subplots(2, 1, height_ratios=[len(profile.classes) + 1, 1.6])
-    names = [f"{entry.op_class} ({entry.count})" for entry in profile.classes]
-    times = [1e3 * entry.time_s for entry in profile.classes]
-    errors = [1e3 * (entry.error_s or 0.0) for entry in profile.classes]
-    colours = [_COLOURS[entry.bound] for entry in profile.classes]
-    bars = classes_axes.barh(names, times, xerr=errors, color=colours, ecolor="#444444", capsize=2)
-    labels = [f" {time:.3g} ms, {0.1 * time / profile.whole_s:.0f} %" for time in times]
-    classes_axes.bar_label(bars, labels, padding=4, fontsize=8)
-    classes_axes.invert_yaxis()
-    classes_axes.margins(x=0.3)
-    classes_axes.set_xlabel("ms in one inference")
-    classes_axes.legend(
-        handles=[Patch(color=_COLOURS[bound], label=_NAMES[bound]) for bound in _COLOURS],
-        fontsize=8,
-        loc="lower right",
-    )
-    classes_axes.set_title(
-        f"{profile.artefact}: {1e3 * profile.whole_s:.3g} ms, {profile.threads} thread(s), batch {profile.batch}\n"
-        f"{profile.engine} on {profile.device_name}",
-        fontsize=10,
-    )
-    _draw_shares(profile, shares_axes)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    with drawn(path, 8, 2.6 + 0.36 * len(profile.classes)) as figure:
+        classes_axes, shares_axes = figure.subplots(2, 1, height_ratios=[len(profile.classes) + 1, 1.6])
+        names = [f"{entry.op_class} ({entry.count})" for entry in profile.classes]
+        times = [1e3 * entry.time_s for entry in profile.classes]
+        errors = [1e3 * (entry.error_s or 0.0) for entry in profile.classes]
+        colours = [_COLOURS[entry.bound] for entry in profile.classes]
+        bars = classes_axes.barh(names, times, xerr=errors, color=colours, ecolor="#444444", capsize=2)
+        labels = [f" {time:.3g} ms, {0.1 * time / profile.whole_s:.0f} %" for time in times]
+        classes_axes.bar_label(bars, labels, padding=4, fontsize=8)
+        classes_axes.invert_yaxis()
+        classes_axes.margins(x=0.3)
+        classes_axes.set_xlabel("ms in one inference")
+        classes_axes.legend(
+            handles=[Patch(color=_COLOURS[bound], label=_NAMES[bound]) for bound in _COLOURS],
+            fontsize=8,
+            loc="lower right",
+        )
+        classes_axes.set_title(
+            f"{profile.artefact}: {1e3 * profile.whole_s:.3g} ms, "
+            f"{profile.threads} thread(s), batch {profile.batch}\n"
+            f"{profile.engine} on {profile.device_name}",
+            fontsize=10,
+        )
+        _draw_shares(profile, shares_axes)
 
 
 def _draw_shares(profile: Profile, axes: Axes) -> None:

@@ -12,8 +12,8 @@ import onnxruntime
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from random_networks import randomised
 from safetensors.torch import save_file
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
@@ -51,25 +51,6 @@ CONFIGS = {
     "pruned with full heads": replace(SMALL.ablated([Ablation.MHSA]), pruned=PRUNED.pruned),
 }
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-
-
-def randomised(config: EfficientViTConfig) -> EfficientViT:
-    """A network in which every branch, statistic and bias counts, and no placement is where it starts."""
-    generator = torch.Generator().manual_seed(0)
-    model = EfficientViT(config)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.weight.uniform_(0.5, 1.5, generator=generator)
-                module.bias.normal_(0, 0.2, generator=generator)
-                module.running_mean.normal_(0, 0.2, generator=generator)
-                module.running_var.uniform_(0.5, 1.5, generator=generator)
-        for name, tensor in model.state_dict().items():
-            if name.endswith("attention_biases"):
-                tensor.normal_(0, 0.5, generator=generator)
-            elif name.endswith("placements.0.index"):
-                tensor.add_(2)
-    return model.eval()
 
 
 def picture(side: int = 128) -> torch.Tensor:

@@ -5,31 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from random_networks import randomised
 from torch import nn
 
 from evit_edge.errors import RequestError
-from evit_edge.models.config import EfficientViTConfig, OutputKind, variant
+from evit_edge.models.config import OutputKind, variant
 from evit_edge.models.deploy import deploy
 from evit_edge.models.efficientvit import EfficientViT
 from evit_edge.preprocessing import IMAGENET_MEAN as MEAN
 from evit_edge.preprocessing import IMAGENET_STD as STD
-
-
-def randomised(config: EfficientViTConfig) -> EfficientViT:
-    """A network in which every branch, statistic and bias counts."""
-    generator = torch.Generator().manual_seed(0)
-    model = EfficientViT(config)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.weight.uniform_(0.5, 1.5, generator=generator)
-                module.bias.normal_(0, 0.2, generator=generator)
-                module.running_mean.normal_(0, 0.2, generator=generator)
-                module.running_var.uniform_(0.5, 1.5, generator=generator)
-        for name, parameter in model.named_parameters():
-            if name.endswith("attention_biases"):
-                parameter.normal_(0, 0.5, generator=generator)
-    return model.eval()
 
 
 def picture(side: int) -> torch.Tensor:
