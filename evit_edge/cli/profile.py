@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evit_edge.cli.options import Artefact, Threads
+from evit_edge.cli.options import Artefact, FiguresFile, Picture, Threads
 from evit_edge.cli.terminal import print_table, remark, share_bar
 
 if TYPE_CHECKING:
@@ -27,10 +27,8 @@ def profile(
     benchmark_model: Annotated[
         Path | None, typer.Option("--benchmark-model", help="TFLite's benchmark_model for Android.")
     ] = None,
-    picture: Annotated[
-        Path | None, typer.Option("--picture", help="Picture to write (.png, .svg or .pdf).")
-    ] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+    picture: Picture = None,
+    json: FiguresFile = None,
 ) -> None:
     """Show where a model's time goes: convolution and matmul against what waits for memory."""
     from evit_edge.benchmark.request import DeviceChoice

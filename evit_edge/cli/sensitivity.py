@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evit_edge.cli.options import ModelOption, Threads, choice
+from evit_edge.cli.options import FiguresFile, ModelOption, Picture, Threads, choice
 from evit_edge.cli.terminal import print_table, remark, share_bar
 
 if TYPE_CHECKING:
@@ -32,10 +32,8 @@ def sensitivity(
     ] = "mse",
     threads: Threads = 1,
     show_all: Annotated[bool, typer.Option("--all", help="Show every operator, not just the worst.")] = False,
-    picture: Annotated[
-        Path | None, typer.Option("--picture", help="Picture to write (.png, .svg or .pdf).")
-    ] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="File for all figures.")] = None,
+    picture: Picture = None,
+    json: FiguresFile = None,
 ) -> None:
     """Show which operators int8 hurts: each is rounded alone, the answers compared with the float model's."""
     from evit_calibration.ranges import Estimator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from evit_edge.errors import DataError
+from evit_edge.errors import DataError, RequestError
 from evit_edge.images import read_rgb
 from evit_edge.preprocessing import Preprocessing, UInt8Image
 from evit_edge.training.config import TrainConfig
 
 _SUFFIXES = frozenset(Image.registered_extensions())
 _CACHE_MARGIN = 1.5  # decoded photos are kept at most this much larger than the input
+_LONGEST_FOLDER = 103 - len("/pymp-12345678/listener-12345678")
+"""Bytes of a temporary folder that leave room for the sockets of workers: macOS allows 103 in all, Linux 107."""
 
 
 @dataclass(frozen=True)
@@ -239,8 +242,19 @@ class EpochOrder(Sampler[list[tuple[int, int]]]):
 
 
 def worker_count(config: TrainConfig) -> int:
-    """Processes that prepare photos: what is asked for, else one less than the cores (at least 1)."""
-    return config.workers if config.workers >= 0 else max(1, min(16, len(os.sched_getaffinity(0)) - 1))
+    """Processes that prepare photos: what is asked for, else one less than the cores (at least 1).
+
+    Raises:
+        RequestError: They would hand over photos through sockets whose paths are longer than the system allows.
+    """
+    workers = config.workers if config.workers >= 0 else max(1, min(16, len(os.sched_getaffinity(0)) - 1))
+    length = len(os.fsencode(tempfile.gettempdir()))
+    if workers and os.name == "posix" and length > _LONGEST_FOLDER:
+        raise RequestError(
+            f"temporary folder {tempfile.gettempdir()} is {length} bytes long, and the sockets of {workers} worker "
+            f"process(es) allow {_LONGEST_FOLDER}; set TMPDIR to a shorter folder, or ask for --workers 0"
+        )
+    return workers
 
 
 def train_loader(

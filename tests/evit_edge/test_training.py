@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,19 @@ def configured(data: Path, output: Path, **changes: object) -> TrainConfig:
         data=(data,), output=output, epochs=3, batch_size=8, image_size=128, workers=0, warmup_epochs=1
     )
     return replace(config, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sockets with paths")
+def test_a_temporary_folder_too_long_for_the_sockets_of_workers_is_told_at_once(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 80)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with pytest.raises(RequestError, match=r"bytes long.*TMPDIR to a shorter folder, or ask for --workers 0"):
+        train(configured(colours, tmp_path / "out", workers=2))
+    assert not (tmp_path / "out").exists()
+    train(configured(colours, tmp_path / "out", workers=0, epochs=1))  # without processes there are no sockets
 
 
 def test_it_learns(colours: Path, tmp_path: Path) -> None:

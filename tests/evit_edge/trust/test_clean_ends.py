@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -62,11 +63,17 @@ STAGES = {
 }
 
 
+@pytest.fixture
+def temporary():
+    """A folder whose name is short enough for sockets below it, which pytest's own are not always."""
+    with tempfile.TemporaryDirectory(prefix="evit-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize(("words", "after_s", "group"), STAGES.values(), ids=STAGES)
-def test_ctrl_c(words, after_s, group, data, m0_checkpoint, tmp_path):
+def test_ctrl_c(words, after_s, group, data, m0_checkpoint, tmp_path, temporary):
     names = {"m0": m0_checkpoint, "out": tmp_path / "out", "data": data}
-    (tmp_path / "temporary").mkdir()
-    environment = {**os.environ, "PYTHONPATH": PATHS, "TMPDIR": str(tmp_path / "temporary")}
+    environment = {**os.environ, "PYTHONPATH": PATHS, "TMPDIR": str(temporary)}
     command = [sys.executable, "-m", "evit_edge.cli.start", *(word.format(**names) for word in words.split())]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -87,7 +94,7 @@ def test_ctrl_c(words, after_s, group, data, m0_checkpoint, tmp_path):
         time.sleep(0.1)
     assert not left
     # torch keeps a cache of what it compiles; sockets of workers that it kills stay: docs/trust.md says so.
-    kept = [path.name for path in (tmp_path / "temporary").iterdir()]
+    kept = [path.name for path in temporary.iterdir()]
     assert [name for name in kept if not name.startswith(("torchinductor_", "pymp-"))] == []
     if words.startswith("convert"):
         assert not (tmp_path / "out").exists()
