@@ -248,11 +248,12 @@ def worker_count(config: TrainConfig) -> int:
         RequestError: They would hand over photos through sockets whose paths are longer than the system allows.
     """
     workers = config.workers if config.workers >= 0 else max(1, min(16, len(os.sched_getaffinity(0)) - 1))
-    length = len(os.fsencode(tempfile.gettempdir()))
+    folder = tempfile.gettempdir()
+    length = len(os.fsencode(folder))
     if workers and os.name == "posix" and length > _LONGEST_FOLDER:
         raise RequestError(
-            f"temporary folder {tempfile.gettempdir()} is {length} bytes long, and the sockets of {workers} worker "
-            f"process(es) allow {_LONGEST_FOLDER}; set TMPDIR to a shorter folder, or ask for --workers 0"
+            f"temporary folder {folder} is {length} bytes long, and the sockets of worker processes allow "
+            f"{_LONGEST_FOLDER}; set TMPDIR to a shorter folder, or ask for --workers 0"
         )
     return workers
 
