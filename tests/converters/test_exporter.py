@@ -134,3 +134,11 @@ def test_max_pool_of_signed_values_keeps_its_padding(answer: Answer) -> None:
     x = -torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     model = tflite.export(module, x)
     np.testing.assert_allclose(answer(model, x.numpy()), module(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_group_normalization_stays_in_the_partition(answer: Answer) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(1, 8), nn.Conv2d(8, 8, 3), nn.GroupNorm(4, 8)).eval()
+    x = torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    model = tflite.export(module, x)
+    assert tflite.partitions(model).partitions == 1
+    np.testing.assert_allclose(answer(model, x.numpy()), module(x).detach().numpy(), rtol=1e-4, atol=1e-5)

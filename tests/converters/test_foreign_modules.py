@@ -31,7 +31,8 @@ def randomised(module: nn.Module) -> nn.Module:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "side"), [("mobilenetv3_large_100", 224), ("mobilevit_xxs", 256), ("resnet18", 224)]
+    ("name", "side"),
+    [("mobilenetv3_large_100", 224), ("mobilevit_xxs", 256), ("mobilevitv2_050", 256), ("resnet18", 224)],
 )
 def test_timm_networks_convert(
     name: str,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from evit_converters.checks import check_module, first_line
 from evit_converters.errors import ExportError
 from evit_converters.quiet import quiet
+from evit_converters.tflite.broadcasts import without_repetition
 from evit_converters.tflite.rewrite import rewrite
 
 
@@ -29,7 +30,8 @@ def export(module: nn.Module, example: Tensor) -> bytes:
     check_module(module, example)
     try:
         with quiet():
-            content = bytes(import_module("litert_torch").convert(module, (example,)).model_content())
+            converter = import_module("litert_torch")
+            content = bytes(converter.convert(without_repetition(module, example), (example,)).model_content())
     except ImportError as exc:
         raise ExportError("litert-torch is not installed; it has wheels for Linux only") from exc
     except Exception as exc:  # litert-torch raises errors of torch, MLIR and its own alike

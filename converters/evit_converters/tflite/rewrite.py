@@ -13,6 +13,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from evit_converters.tflite.graph import Graph
 
+_MOST_DIMENSIONS, _FEW_VALUES = 4, 4096
+
 
 def rewrite(model_bytes: bytes) -> bytes:
     """Apply all rewrites to an exported float model.
@@ -30,6 +32,7 @@ def rewrite(model_bytes: bytes) -> bytes:
     computed_products_to_batch_matmul(graph)
     padding_before_max_pool_to_zero(graph)
     every_nth_to_convolution(graph)
+    small_broadcasts_to_products(graph)
     name_tensors(graph)
     return graph.to_bytes()
 
@@ -149,6 +152,24 @@ def _takes_every_nth(graph: Graph, operator: Any) -> bool:
     return (
         begins and steps[0] == steps[3] == 1 and max(steps) > 1 and graph.shape(int(operator.outputs[0])) == taken
     )
+
+
+def small_broadcasts_to_products(graph: Graph) -> None:
+    """BROADCAST_TO of float values to few becomes MUL by ones, which XNNPACK takes.
+
+    The exporter writes group normalization with two of them for each.
+    """
+    for operator in graph.operators:
+        source, result = int(operator.inputs[0]), int(operator.outputs[0])
+        if graph.kind(operator) != "BROADCAST_TO" or graph.dtype(source) != "FLOAT32":
+            continue
+        shape = graph.shape(result)
+        if graph.is_constant(source) or len(shape) > _MOST_DIMENSIONS or np.prod(shape) > _FEW_VALUES:
+            continue
+        options = schema.MulOptionsT()
+        options.fusedActivationFunction = 0
+        operator.inputs = [source, graph.store(np.ones(shape, np.float32))]
+        _become(graph, operator, "MUL", schema.BuiltinOptions.MulOptions, options)
 
 
 def name_tensors(graph: Graph) -> None:
