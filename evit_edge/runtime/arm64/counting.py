@@ -21,7 +21,7 @@ from evit_edge.runtime.engines import Engine, noise
 if TYPE_CHECKING:
     from evit_converters.tflite import PartitionReport
 
-RUNS = 3
+RUNS = 2
 """Inferences that are counted, after one that is not: it prepares what the later ones find ready."""
 
 MARKS = (100_000, 100_001)
