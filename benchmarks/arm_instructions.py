@@ -3,7 +3,7 @@
 EfficientViT and MobileNetV3 have random weights, as in int8_speed.py, which makes the same files; ``everyday`` is
 the shipped model. The counts are those of ``evit-edge analyze instructions``, one thread, in both runtimes.
 
-    python benchmarks/arm_instructions.py --arm64-root .envs/arm64                      # half an hour
+    python benchmarks/arm_instructions.py --arm64-root .envs/arm64                      # exports them, too
     python benchmarks/arm_instructions.py --arm64-root .envs/arm64 --cache /tmp/models  # keep exported files
     python benchmarks/arm_instructions.py --models everyday efficientvit_m0             # some of them
 """
