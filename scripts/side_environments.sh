@@ -45,6 +45,8 @@ mediapipe() {
 arm64() { # not an environment: Debian's arm64 Python with TFLite's runtimes, for the emulator
     name=arm64
     sh scripts/debian_packages.sh qemu-user-static || { skip $name "qemu-user-static cannot be installed"; return; }
+    sh scripts/debian_packages.sh qemu-user gcc libc6-dev \
+        || { echo "skipped: what counts instructions cannot be installed; its tests are skipped too" >&2; failed=1; }
     PYTHON=$1 tools/arm64 ".envs/$name" || skip $name "its packages cannot be had, or do not run (it says above why)"
 }
 

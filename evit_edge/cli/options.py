@@ -27,6 +27,9 @@ ModelOption = Annotated[
     str | None, typer.Option("--model", help="Variant that the weights must be of, such as efficientvit_m0.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Arm64RootOption = Annotated[
+    Path | None, typer.Option("--arm64-root", help="Folder that tools/arm64 built, if not in the cache.")
+]
 Picture = Annotated[Path | None, typer.Option("--picture", help="Picture to write (.png, .svg or .pdf).")]
 FiguresFile = Annotated[Path | None, typer.Option("--json", help="File for all figures.")]
 InputRangeOption = Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evit_edge.cli.options import Json, Threads, choice
+from evit_edge.cli.options import Arm64RootOption, Json, Threads, choice
 from evit_edge.cli.terminal import print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def verify(
     arch: Annotated[
         str | None, typer.Option("--arch", help="arm64: replay on Arm's kernels, emulated, and compare with here.")
     ] = None,
-    arm64_root: Annotated[
-        Path | None, typer.Option("--arm64-root", help="Folder that tools/arm64 built, if not in the cache.")
-    ] = None,
+    arm64_root: Arm64RootOption = None,
     threads: Threads = 1,
     json: Json = False,
 ) -> None:

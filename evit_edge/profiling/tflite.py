@@ -28,7 +28,7 @@ from evit_edge.errors import ArtefactError, require
 from evit_edge.profiling.op_classes import OpClass, classify
 from evit_edge.profiling.profile import ClassTime, by_class, operator_times
 from evit_edge.profiling.request import Tell
-from evit_edge.runtime.engines import open_interpreter
+from evit_edge.runtime.engines import noise, open_interpreter
 
 if TYPE_CHECKING:
     from evit_converters.tflite.cut import Piece
@@ -136,7 +136,7 @@ class _Loaded:
     def feed_noise(self) -> list[Any]:
         """Give it pictures of noise, the same each time; the values in the inputs' order."""
         generator = np.random.default_rng(0)
-        values = [_noise(detail, generator) for detail in self._inputs]
+        values = [noise(detail, generator) for detail in self._inputs]
         self.feed(values)
         return values
 
@@ -156,16 +156,6 @@ class _Loaded:
         except (RuntimeError, ValueError) as exc:
             raise ArtefactError(f"{self._path} failed while running: {exc}") from exc
         return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs]
-
-
-def _noise(detail: dict[str, Any], generator: np.random.Generator) -> Any:
-    shape, dtype = tuple(detail["shape"]), np.dtype(detail["dtype"])
-    if np.issubdtype(dtype, np.integer):
-        limits = np.iinfo(dtype)
-        return generator.integers(max(limits.min, -128), min(limits.max, 255), shape, dtype=dtype, endpoint=True)
-    if dtype == np.bool_:
-        return generator.random(shape) < 0.5
-    return generator.random(shape).astype(dtype)
 
 
 def _feed(whole: _Loaded, parts: list[_Loaded], pieces: list[Piece], path: Path) -> float:

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from evit_edge.errors import ArtefactError, MissingExtraError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from evit_converters.tflite import PartitionReport
 
 
@@ -127,6 +131,22 @@ def delegate_partitions(path: Path) -> PartitionReport | None:
             return partitions(Path(path).read_bytes())
     except (ModelFileError, OSError) as exc:
         raise ArtefactError(f"{path} is no usable .tflite file: {exc}") from exc
+
+
+def noise(detail: dict[str, Any], generator: np.random.Generator) -> npt.NDArray[Any]:
+    """A picture of noise for an input: all levels of an integer type's, bytes at most, or 0..1.
+
+    Args:
+        detail: The input, as an interpreter describes it.
+        generator: Where the values come from.
+    """
+    shape, dtype = tuple(detail["shape"]), np.dtype(detail["dtype"])
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        return generator.integers(max(limits.min, -128), min(limits.max, 255), shape, dtype=dtype, endpoint=True)
+    if dtype == np.bool_:
+        return generator.random(shape) < 0.5
+    return generator.random(shape).astype(dtype)
 
 
 @contextmanager

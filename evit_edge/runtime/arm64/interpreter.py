@@ -35,13 +35,21 @@ class EmulatedInterpreter:
         path: The model.
         threads: Of the interpreter.
         limit_s: Longest wait for an answer; the process is ended then.
+        marks: Numbers of system calls, for the emulator, that come before and after each inference.
 
     Raises:
         ArtefactError: The runtime refuses the file, or the process ends or gives no answer in time.
     """
 
     def __init__(
-        self, root: Arm64Root, engine: Engine, path: Path, threads: int = 1, *, limit_s: float = _LIMIT_S
+        self,
+        root: Arm64Root,
+        engine: Engine,
+        path: Path,
+        threads: int = 1,
+        *,
+        limit_s: float = _LIMIT_S,
+        marks: tuple[int, int] | None = None,
     ) -> None:
         self._path, self._limit_s = path, limit_s
         model = _read(path)
@@ -50,8 +58,8 @@ class EmulatedInterpreter:
             root.command(str(_REPLAY)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log
         )
         self._finalizer = weakref.finalize(self, _end, self._process, self._log)
-        header = json.dumps({"module": engine.module, "size": len(model), "threads": threads}).encode() + b"\n"
-        described = json.loads(self._ask(header + model, None))
+        header = {"module": engine.module, "size": len(model), "threads": threads, "marks": marks}
+        described = json.loads(self._ask(json.dumps(header).encode() + b"\n" + model, None))
         self._inputs, self._outputs = (
             [_detail(entry) for entry in described[name]] for name in ("inputs", "outputs")
         )

@@ -18,6 +18,9 @@ _PINS = _HERE / "requirements.txt"
 _QEMU = "qemu-aarch64-static"
 _CPU = "cortex-a76"  # as build_root.sh describes it to the runtimes
 
+CORE = "Cortex-A76"
+"""What is emulated, for people: with dot products, without i8mm and SVE."""
+
 
 @dataclass(frozen=True)
 class Arm64Root:
@@ -26,17 +29,20 @@ class Arm64Root:
     Attributes:
         folder: Debian's Python for arm64, and the wheels under ``wheels``.
         qemu: The emulator.
+        options: Of the emulator, beyond core and root.
     """
 
     folder: Path
     qemu: Path
+    options: tuple[str, ...] = ()
 
     def command(self, *arguments: str) -> list[str]:
         """The command that starts Python there, single-threaded maths and no bytecode left behind."""
         settings = (f"PYTHONPATH={self.folder / 'wheels'}", "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1")
         guest = [part for setting in settings for part in ("-E", setting)]
         python = self.folder / "usr" / "bin" / "python3.11"
-        return [str(self.qemu), "-cpu", _CPU, "-L", str(self.folder), *guest, str(python), "-B", "-s", *arguments]
+        emulator = [str(self.qemu), "-cpu", _CPU, *self.options, "-L", str(self.folder), *guest]
+        return [*emulator, str(python), "-B", "-s", *arguments]
 
     def engines(self) -> tuple[Engine, ...]:
         """The runtimes there, the preferred one first."""
