@@ -74,6 +74,15 @@ def test_the_moving_average_depends_on_the_order_and_clips_what_few_photos_show(
     assert ranges_of([large, *[small] * 9], Estimator.MOVING_AVERAGE).maximum > 60
 
 
+def test_the_moving_average_is_one_of_ends() -> None:
+    shown = [np.float32([-1, 2]), np.float32([-3, 8]), np.zeros(0, np.float32), np.float32([-7, 0])]
+    activations = iter(shown)
+    rule = RangeRule(Estimator.MOVING_AVERAGE, momentum=0.75)
+    found = collect_ranges(lambda _: {"t": next(activations)}, [IMAGE] * 4, rule=rule)["t"]
+    assert found.minimum == pytest.approx(0.75 * (0.75 * -1 + 0.25 * -3) + 0.25 * -7)
+    assert found.maximum == pytest.approx(0.75 * (0.75 * 2 + 0.25 * 8) + 0.25 * 0)
+
+
 @pytest.mark.parametrize("draw", ["normal", "laplace", "relu", "outliers"])
 def test_mse_is_the_best_range_in_squared_error(draw: str) -> None:
     rng = np.random.default_rng(0)

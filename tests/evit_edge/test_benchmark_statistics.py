@@ -77,6 +77,39 @@ def test_the_trend_is_theil_and_sens(values, start):
     assert found.interval.low <= found.change <= found.interval.high
 
 
+@given(st.permutations(range(12)), st.sampled_from([0.01, 1.0, 60.0]))
+def test_without_ties_the_trends_interval_is_theil_and_sens_too(order, second):
+    moments, logs = second * np.arange(12.0), np.array(order) / 7
+    found = trend(moments, np.exp(logs))
+    slope, _, low, high = stats.theilslopes(logs, moments, 0.99)
+    span = moments[-1]
+    logged = [math.log1p(change) for change in (found.change, found.interval.low, found.interval.high)]
+    assert logged == pytest.approx([slope * span, low * span, high * span], abs=1e-9)
+    assert found.interval.confidence == 0.99
+
+
+@given(st.lists(st.integers(1, 9), min_size=5, max_size=30))
+def test_the_p_value_is_mann_and_kendalls(values):
+    n = len(values)
+    score = sum(int(np.sign(b - a)) for a, b in itertools.combinations(values, 2))
+    z = max(abs(score) - 1, 0) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    found = trend(np.arange(float(n)), np.array(values, dtype=np.float64))
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(z), rel=1e-9)
+
+
+def test_values_of_the_same_moment_have_no_slope_between_them():
+    moments, logs = np.array([0.0, 0, 1, 2, 2, 3]), np.array([0.0, 5, 1, 2, 4, 3])
+    pairs = [(b, a) for a, b in itertools.combinations(range(6), 2) if moments[b] > moments[a]]
+    slopes = [(logs[b] - logs[a]) / (moments[b] - moments[a]) for b, a in pairs]
+    assert math.log1p(trend(moments, np.exp(logs)).change) == pytest.approx(3 * np.median(slopes))
+
+
+def test_five_values_are_the_fewest_with_a_trend():
+    moments = np.arange(5.0) / 100
+    assert trend(moments, np.exp(moments)).change == pytest.approx(math.expm1(0.04))
+    assert trend(moments[:4], np.exp(moments[:4])) is None
+
+
 def test_a_trend_is_told_from_none():
     random = np.random.default_rng(0)
     moments = np.arange(30.0)
