@@ -67,7 +67,7 @@ def test_ctrl_c(words, after_s, group, data, m0_checkpoint, tmp_path):
     names = {"m0": m0_checkpoint, "out": tmp_path / "out", "data": data}
     (tmp_path / "temporary").mkdir()
     environment = {**os.environ, "PYTHONPATH": PATHS, "TMPDIR": str(tmp_path / "temporary")}
-    if after_s < 2:  # coverage, which Python then starts before all else, swallows a Ctrl-C that finds it importing
+    if after_s < 2:  # coverage, which Python then starts before all else, swallows a Ctrl-C while it imports
         environment.pop("COVERAGE_PROCESS_CONFIG", None)
     command = [sys.executable, "-m", "evit_edge.cli.start", *(word.format(**names) for word in words.split())]
     with subprocess.Popen(
