@@ -40,9 +40,10 @@ def measure_apart(request: BenchmarkRequest, limits: Limits, tell: Tell, stop: t
     _rehearse(request, limits, tell, stop)
     whole = Apart(_WORKER, limits, ", ".join(request.artefacts))
     done = threading.Event()
-    threading.Thread(target=_pass_on, args=(stop, done, whole), daemon=True).start()
     try:
         whole.tell({"request": to_json(request), "stopped": stop.is_set()})
+        # Not before: the request has to be the first that the process hears.
+        threading.Thread(target=_pass_on, args=(stop, done, whole), daemon=True).start()
         told = _Told(tell)
         while True:
             message, _ = whole.hear("the benchmark", time_s=_SILENCE * limits.time_s)
