@@ -7,16 +7,21 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q -c constraints.txt
 DEMO := demo-output
 WORKERS ?= 2
+# make test COVERAGE=1 measures which branches run, in child processes too; make coverage tells.
+COVERAGE ?=
+LEAST_BRANCHES := 92
 
 # One thread a process: two test processes fill two cores, and more threads than cores only wait for each other.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help demo test app-test lint format envs sbom audit zoo clean
+.PHONY: help demo test coverage mutants app-test lint format envs sbom audit zoo clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    install, convert the shipped model to int8, verify it, classify a photo"
 	@echo "make test    install what tests need, run all tests"
+	@echo "make coverage  which branches the tests took, after make test COVERAGE=1; fails below $(LEAST_BRANCHES) %"
+	@echo "make mutants  whether the tests of statistics, integers and budgets notice small changes (an hour)"
 	@echo "make app-test  the part of make test that is the app's, in a browser where there is one"
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make format  let ruff format and mend"
@@ -51,7 +56,19 @@ envs: $(VENV)/bin/python
 	@sh scripts/side_environments.sh $(BIN)/python
 
 test: $(VENV)/.test envs
-	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 $(PYTEST_ARGS)
+	@$(if $(COVERAGE),$(BIN)/python -m coverage erase)
+	@$(TEST_ENV) $(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest -n $(WORKERS) --dist loadfile --durations=15 \
+	    $(PYTEST_ARGS)
+
+coverage: $(VENV)/.test
+	@$(BIN)/python -m coverage combine -q --keep
+	@$(BIN)/python -m coverage report
+	@$(BIN)/python -m coverage json -q
+	@$(BIN)/python scripts/coverage_figures.py ci-output/coverage/report.json $(LEAST_BRANCHES)
+
+mutants: $(VENV)/.test
+	@$(PIP) --no-deps -r tests/environments/mutation.txt
+	@sh scripts/mutants.sh $(BIN)/python $(MUTANTS)
 
 # The screenshots of its main states lie in ci-output/screenshots afterwards.
 app-test: $(VENV)/.test
@@ -82,4 +99,4 @@ zoo: $(VENV)/.demo
 	@sh scripts/zoo_sums.sh
 
 clean:
-	rm -rf dist $(VENV) .envs $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf dist build/mutation $(VENV) .envs $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

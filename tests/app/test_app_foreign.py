@@ -21,14 +21,14 @@ PICTURE = np.zeros((1, tiny.SIDE, tiny.SIDE, 3), np.uint8)
 
 @pytest.mark.parametrize(
     ("bend", "reason"),
-    [(tiny.wild_radius, "SIGSEGV"), (tiny.endless, "took more than 1 s"), (tiny.constant_input, "is a constant")],
+    [(tiny.wild_radius, "SIGSEGV"), (tiny.endless, "took more than 10 s"), (tiny.constant_input, "is a constant")],
     ids=["crash", "hang", "refused"],
 )
 def test_a_dangerous_model_is_told_and_the_app_goes_on(tmp_path, bend, reason):
     bad, good = tmp_path / "bad.tflite", tmp_path / "good.tflite"
     tiny.write_tflite(bad, bend)
     tiny.write_tflite(good)
-    shelf = Shelf((good, bad), Limits(time_s=1.0))
+    shelf = Shelf((good, bad), Limits(time_s=10.0))  # a crowded machine starts a process in seconds
     with pytest.raises(ArtefactError, match=rf"bad\.tflite.*{reason}"):
         shelf.session(bad)
     assert shelf.session(good).runner.run(PICTURE).shape == (1, 3)

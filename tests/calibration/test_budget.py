@@ -94,6 +94,73 @@ def test_a_promise_that_cannot_be_kept_gives_the_best_that_was_tried() -> None:
     assert result.best == Trial(("a", "b"), 5, 5, False)
 
 
+def shortened(tried: list[tuple[str, ...]]) -> list[str]:
+    return ["".join(exempt) for exempt in tried]
+
+
+def test_one_two_four_and_so_on_then_halving_then_taking_back() -> None:
+    tried: list[tuple[str, ...]] = []
+    result = search(list("abcdefgh"), additive(dict.fromkeys("abcdefgh", 1.0), 3, tried))
+    doubling, halving = ["", "a", "ab", "abcd", "abcdefgh"], ["abcdef", "abcde"]
+    pairs, singles = ["abc", "ade", "bcde"], ["abce", "abde", "acde"]  # abcd is known from the doubling
+    assert shortened(tried) == doubling + halving + pairs + singles
+    assert result.best.exempt == tuple("abcde")
+
+
+def test_what_was_taken_back_stays_back() -> None:
+    """Only the second and the fifth are at fault, and the ranking has them apart."""
+    losses = {"a": 0.0, "b": 2.0, "c": 0.0, "d": 0.0, "e": 2.0, "f": 0.0}
+    tried: list[tuple[str, ...]] = []
+    result = search(list(losses), additive(losses, 1, tried))
+    assert result.best.exempt == ("b", "e")
+    assert shortened(tried) == [
+        "",
+        "a",
+        "ab",
+        "abcd",
+        "abcdef",
+        "abcde",
+        "abc",
+        "ade",
+        "bcde",
+        "bcd",
+        "bce",
+        "be",
+        "e",
+    ]
+
+
+def test_a_search_that_is_cut_short_while_halving_keeps_what_it_found() -> None:
+    tried: list[tuple[str, ...]] = []
+    result = search(list("abcdefgh"), additive(dict.fromkeys("abcdefgh", 1.0), 3, tried), most_trials=6)
+    assert shortened(tried) == ["", "a", "ab", "abcd", "abcdefgh", "abcdef"]
+    assert (result.outcome, result.best.exempt) == (Outcome.MET, tuple("abcdef"))
+
+
+@pytest.mark.parametrize("most", range(1, 5))
+def test_a_search_that_is_cut_short_while_doubling_gives_the_smallest_loss(most: int) -> None:
+    losses = dict.fromkeys("abcdefgh", 1.0)
+    result = search(list(losses), additive(losses, 3), most_trials=most)
+    assert (result.outcome, len(result.trials)) == (Outcome.MISSED, most)
+    assert result.best == result.trials[-1]
+
+
+def test_forty_models_are_tried_at_most() -> None:
+    names = [f"op{i}" for i in range(200)]
+    result = search(names, additive(dict.fromkeys(names[::3], 1.0), 0))
+    assert len(result.trials) == 40
+
+
+def test_of_equal_losses_the_surer_and_then_the_one_with_fewer_exemptions_is_best() -> None:
+    worst = {(): 9.0, ("a",): 8.0, ("a", "b"): 8.0}
+    result = search(["a", "b"], lambda exempt: Trial(exempt, 5.0, worst[exempt], False))
+    assert result.best.exempt == ("a",)
+
+
 def test_no_trial_is_no_search() -> None:
     with pytest.raises(CalibrationError, match="0 trials"):
         search([], additive({}, 0), most_trials=0)
+
+
+def test_one_trial_is_a_search() -> None:
+    assert search(["a"], additive({"a": 1}, 0), most_trials=1).trials == (Trial((), 1, 1, False),)

@@ -12,6 +12,7 @@ from evit_calibration.estimators import (
     least_divergence_range,
     least_squares_range,
     minmax_range,
+    percentile_range,
     squared_error,
 )
 from evit_calibration.histogram import StreamingHistogram
@@ -74,6 +75,15 @@ def test_the_moving_average_depends_on_the_order_and_clips_what_few_photos_show(
     assert ranges_of([large, *[small] * 9], Estimator.MOVING_AVERAGE).maximum > 60
 
 
+def test_the_moving_average_is_one_of_ends() -> None:
+    shown = [np.float32([-1, 2]), np.float32([-3, 8]), np.zeros(0, np.float32), np.float32([-7, 0])]
+    activations = iter(shown)
+    rule = RangeRule(Estimator.MOVING_AVERAGE, momentum=0.75)
+    found = collect_ranges(lambda _: {"t": next(activations)}, [IMAGE] * 4, rule=rule)["t"]
+    assert found.minimum == pytest.approx(0.75 * (0.75 * -1 + 0.25 * -3) + 0.25 * -7)
+    assert found.maximum == pytest.approx(0.75 * (0.75 * 2 + 0.25 * 8) + 0.25 * 0)
+
+
 @pytest.mark.parametrize("draw", ["normal", "laplace", "relu", "outliers"])
 def test_mse_is_the_best_range_in_squared_error(draw: str) -> None:
     rng = np.random.default_rng(0)
@@ -115,6 +125,48 @@ def test_costs_vanish_where_codes_express_everything() -> None:
     assert divergence(values, 0, 255) == pytest.approx(0)
     assert squared_error(values, 0, 100) > 0
     assert divergence(values, 0, 100) > 0
+
+
+def in_plain_loops(values: Distribution, low: float, high: float) -> tuple[float, float]:
+    """Squared error and divergence of int8 codes on multiples of a 255th of the range, bin by bin."""
+    step = (high - low) / 255
+    first = round(low / step)
+    error, counts, spread = 0.0, {}, {}
+    codes = [int(np.round(centre / step)) - first for centre in values.centres]
+    for centre, count, code in zip(values.centres, values.counts, codes, strict=True):
+        error += count * (centre - (min(max(code, 0), 255) + first) * step) ** 2
+        if 0 <= code <= 255:
+            counts[code] = counts.get(code, 0) + count
+            spread[code] = spread.get(code, 0) + 1
+    inside = [i for i, code in enumerate(codes) if 0 <= code <= 255]
+    true = {i: float(values.counts[i]) for i in inside}
+    true[inside[0]] += sum(n for n, code in zip(values.counts, codes, strict=True) if code < 0)
+    true[inside[-1]] += sum(n for n, code in zip(values.counts, codes, strict=True) if code > 255)
+    coded = {i: counts[codes[i]] / spread[codes[i]] for i in inside}
+    whole, kept = sum(true.values()), sum(coded.values())
+    return error, sum(true[i] / whole * np.log(true[i] / whole / (coded[i] / kept)) for i in inside)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1.0, 1.0), (-0.4, 0.7), (-2.0, 0.5), (0.0, 0.9), (-3.0, 3.0), (-0.1, 2.0)]
+)
+def test_costs_are_those_of_plain_loops(low: float, high: float) -> None:
+    rng = np.random.default_rng(0)
+    values = Distribution(np.sort(rng.uniform(-1.3, 1.2, 700)), rng.integers(1, 50, 700).astype(np.float64))
+    error, distance = in_plain_loops(values, low, high)
+    assert squared_error(values, low, high) == pytest.approx(error, rel=1e-12)
+    assert divergence(values, low, high) == pytest.approx(distance, rel=1e-9)
+
+
+def test_a_range_that_shows_nothing_is_infinitely_far() -> None:
+    assert divergence(Distribution(np.array([5.0]), np.array([3.0])), -1, 0) == np.inf
+
+
+def test_percentiles_of_one_sign_keep_zero_inside() -> None:
+    positive = histogram_of(np.linspace(0.3, 0.9, 500))
+    assert percentile_range(positive, 99) == (0, pytest.approx(0.894, abs=0.001))
+    negative = histogram_of(np.linspace(-0.9, -0.3, 500))
+    assert percentile_range(negative, 99) == (pytest.approx(-0.894, abs=0.001), 0)
 
 
 @pytest.mark.parametrize("find", [least_squares_range, least_divergence_range])

@@ -123,3 +123,11 @@ def test_bins_are_a_power_of_two(bins: int) -> None:
 def test_an_empty_histogram_has_no_percentile() -> None:
     with pytest.raises(ValueError, match="at least one value"):
         filled([np.zeros((0, 3), np.float32)]).percentile(50)
+
+
+@pytest.mark.parametrize("percent", [-0.5, 100.5])
+def test_percentiles_lie_within_nought_and_a_hundred(percent: float) -> None:
+    histogram = StreamingHistogram()
+    histogram.add(np.float32([1, 2]))
+    with pytest.raises(ValueError, match=r"of 2 values; at least one value and 0\.\.100 are needed"):
+        histogram.percentile(percent)

@@ -159,3 +159,18 @@ def test_a_range_holds_zero_and_ends(ends: tuple[float, float]) -> None:
 def test_a_rule_is_checked(options: dict[str, int]) -> None:
     with pytest.raises(RangesError, match="needed"):
         RangeRule(**options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"percentile": 50.5}, {"percentile": 100}, {"bins": 2}, {"momentum": 0}], ids=str
+)
+def test_a_rules_limits_are_inside(options: dict[str, float]) -> None:
+    assert RangeRule(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options", [{"percentile": 100.5}, {"bins": 1}, {"momentum": 1}, {"momentum": -0.1}], ids=str
+)
+def test_just_outside_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(RangesError, match=r"given; .* is needed"):
+        RangeRule(**options)  # type: ignore[arg-type]

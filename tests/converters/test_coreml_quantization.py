@@ -8,13 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
 
 from evit_converters import coreml
 from evit_converters.coreml import DeploymentTarget, Program, Quantization, lowest_target
-from evit_converters.coreml.encoding import int8_per_channel, palette
 from evit_converters.coreml.modes import check_target
 from evit_converters.errors import QuantizationError, TargetError
 from evit_edge.runtime.coreml import (
@@ -223,47 +219,6 @@ def test_impossible_ranges_are_refused(change: object, message: str, float16_pro
     ranges = dict.fromkeys(coreml.activation_names(float16_program), (0.0, 1.0))
     with pytest.raises(QuantizationError, match=message):
         coreml.quantize(float16_program, Quantization.INT8_FULL, change(ranges))
-
-
-weights = arrays(
-    np.float16,
-    array_shapes(min_dims=2, max_dims=4, min_side=1, max_side=9),
-    elements=st.floats(-65504, 65504, width=16) | st.floats(-(2**-17), 2**-17, width=16) | st.just(0.0),
-)
-
-
-@given(weights)
-def test_int8_is_within_half_a_step(weight: np.ndarray) -> None:
-    codes, scale = int8_per_channel(weight)
-    assert codes.dtype == np.int8
-    assert scale.dtype == np.float16
-    assert np.all(scale > 0)
-    assert np.all(np.abs(codes.astype(int)) <= 127)
-    steps = scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))
-    assert np.all(np.abs(codes * steps - weight) <= steps / 2)
-
-
-@given(weights, st.sampled_from([4, 6]))
-def test_palette_takes_the_nearest_entry(weight: np.ndarray, bits: int) -> None:
-    found = palette(weight, bits)
-    if found is None:
-        assert len(np.unique(weight)) < 2**bits
-        return
-    indices, table = found
-    assert table.shape == (2**bits,)
-    assert np.all(np.diff(table.astype(np.float64)) >= 0)
-    distance = np.abs(table.astype(np.float64) - weight.astype(np.float64)[..., None])  # (..., entries)
-    assert np.array_equal(
-        np.take_along_axis(distance, indices[..., None].astype(int), -1)[..., 0], distance.min(-1)
-    )
-
-
-def test_palette_of_as_many_values_as_entries_is_exact() -> None:
-    weight = np.repeat(np.arange(16, dtype=np.float16), 3).reshape(4, 12)
-    found = palette(weight, 4)
-    assert found is not None
-    assert np.array_equal(found[1][found[0]], weight)
-    assert palette(weight[:, :9], 6) is None
 
 
 @pytest.mark.parametrize("quantization", [Quantization.INT8, Quantization.INT8_FULL])

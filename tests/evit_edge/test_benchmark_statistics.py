@@ -61,6 +61,7 @@ def test_hodges_lehmann_is_the_median_of_all_pairs_means(values):
 @pytest.mark.parametrize("degrees", [1, 2, 7, 29, 100])
 @pytest.mark.parametrize("share", [0.9, 0.975, 0.995])
 def test_students_quantiles_are_scipys(share, degrees):
+    student_t.cache_clear()  # computed here, not remembered
     assert student_t(share, degrees) == pytest.approx(stats.t.ppf(share, degrees), rel=1e-6)
 
 
@@ -75,6 +76,39 @@ def test_the_trend_is_theil_and_sens(values, start):
     assert math.log1p(found.interval.low) <= low * span + 1e-9
     assert math.log1p(found.interval.high) >= high * span - 1e-9
     assert found.interval.low <= found.change <= found.interval.high
+
+
+@given(st.permutations(range(12)), st.sampled_from([0.01, 1.0, 60.0]))
+def test_without_ties_the_trends_interval_is_theil_and_sens_too(order, second):
+    moments, logs = second * np.arange(12.0), np.array(order) / 7
+    found = trend(moments, np.exp(logs))
+    slope, _, low, high = stats.theilslopes(logs, moments, 0.99)
+    span = moments[-1]
+    logged = [math.log1p(change) for change in (found.change, found.interval.low, found.interval.high)]
+    assert logged == pytest.approx([slope * span, low * span, high * span], abs=1e-9)
+    assert found.interval.confidence == 0.99
+
+
+@given(st.lists(st.integers(1, 9), min_size=5, max_size=30))
+def test_the_p_value_is_mann_and_kendalls(values):
+    n = len(values)
+    score = sum(int(np.sign(b - a)) for a, b in itertools.combinations(values, 2))
+    z = max(abs(score) - 1, 0) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    found = trend(np.arange(float(n)), np.array(values, dtype=np.float64))
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(z), rel=1e-9)
+
+
+def test_values_of_the_same_moment_have_no_slope_between_them():
+    moments, logs = np.array([0.0, 0, 1, 2, 2, 3]), np.array([0.0, 5, 1, 2, 4, 3])
+    pairs = [(b, a) for a, b in itertools.combinations(range(6), 2) if moments[b] > moments[a]]
+    slopes = [(logs[b] - logs[a]) / (moments[b] - moments[a]) for b, a in pairs]
+    assert math.log1p(trend(moments, np.exp(logs)).change) == pytest.approx(3 * np.median(slopes))
+
+
+def test_five_values_are_the_fewest_with_a_trend():
+    moments = np.arange(5.0) / 100
+    assert trend(moments, np.exp(moments)).change == pytest.approx(math.expm1(0.04))
+    assert trend(moments[:4], np.exp(moments[:4])) is None
 
 
 def test_a_trend_is_told_from_none():
@@ -161,3 +195,113 @@ def test_an_interrupted_run_counts_with_the_time_for_which_it_had_the_core():
     loads = tuple(np.repeat(np.arange(8), 3).tolist())
     runs = Runs((0.005, 0.009, 0.002) * 8, loads=loads, switches=(1, 2, 0) * 8, cpu_s=(0.0021, 0.0022, 0.001) * 8)
     assert list(locations(runs).values()) == pytest.approx([0.00202] * 8)  # lowest decile of 2.1, 2.2 and 2 ms
+
+
+def expanded(draws, units):
+    """Hesterberg's percentiles by scipy's distributions."""
+    tail = stats.norm.cdf(-stats.t.ppf(0.995, units - 1) * math.sqrt(units / (units - 1)))
+    return np.quantile(draws, (tail, 1 - tail))
+
+
+def centre(logs):
+    return np.median([(a + b) / 2 for a, b in itertools.combinations_with_replacement(logs, 2)])
+
+
+def drawn(units, seed):
+    return np.random.default_rng(seed).integers(0, units, (2000, units))
+
+
+@pytest.mark.parametrize(("loads", "scale"), [(8, 1.0), (9, 1.3), (13, 0.7)])
+def test_a_ratios_interval_is_a_bootstrap_of_loads_in_plain_loops(loads, scale):
+    random = np.random.default_rng(loads)
+    a, b = simulated(random, loads, scale, per_load=3), simulated(random, loads, per_load=3)
+    logs = np.log([locations(a)[load] / locations(b)[load] for load in range(loads)])
+    low, high = expanded([centre(logs[draw]) for draw in drawn(loads, 5)], loads)
+    found = ratio(a, b, 5)
+    assert math.log(found.value) == pytest.approx(centre(logs), abs=1e-9)
+    assert (math.log(found.interval.low), math.log(found.interval.high)) == pytest.approx((low, high), abs=1e-6)
+    assert (found.units, found.interval.confidence) == (loads, 0.99)
+
+
+def test_across_sessions_each_draws_its_own_loads():
+    random = np.random.default_rng(1)
+    a, b = simulated(random, 9, 1.2, per_load=3), simulated(random, 8, per_load=3)
+    logs = [np.log(list(locations(runs).values())) for runs in (a, b)]
+    first, second = ([centre(side[draw]) for draw in drawn(len(side), 5 + i)] for i, side in enumerate(logs))
+    low, high = expanded(np.subtract(first, second), 8)
+    found = ratio_across(a, b, 5)
+    assert math.log(found.value) == pytest.approx(centre(logs[0]) - centre(logs[1]), abs=1e-9)
+    assert (math.log(found.interval.low), math.log(found.interval.high)) == pytest.approx((low, high), abs=1e-6)
+    assert (found.units, found.interval.confidence) == (8, 0.99)
+
+
+def test_without_a_seed_it_is_nought():
+    random = np.random.default_rng(2)
+    a, b = simulated(random, 8, 1.1, per_load=2), simulated(random, 8, per_load=2)
+    for compare in (ratio, ratio_across):
+        assert compare(a, b) == compare(a, b, 0) != compare(a, b, 1)
+    assert describe(a) == describe(a, 0)
+
+
+def test_the_medians_interval_draws_whole_loads():
+    random = np.random.default_rng(3)
+    sizes = (3, 1, 4, 2, 5, 3, 2, 6, 1)
+    groups = [random.uniform(1, 2, size) + random.normal(0, 0.2) for size in sizes]
+    order = random.permutation(sum(sizes))  # runs of a load need not stand together
+    times, loads = np.concatenate(groups)[order], np.repeat(np.arange(9), sizes)[order]
+    medians = []
+    for draw in drawn(9, 4):
+        values = sorted(np.concatenate([groups[unit] for unit in draw]))
+        medians.append(values[math.ceil(len(values) / 2) - 1])
+    found = describe(Runs(tuple(times.tolist()), loads=tuple(loads.tolist())), 4).median_interval
+    assert (found.low, found.high) == pytest.approx(tuple(expanded(medians, 9)), abs=1e-9)
+
+
+def test_two_loads_or_blocks_are_the_fewest_with_an_interval():
+    two = Runs((0.001, 0.002))
+    assert describe(two).median_interval is not None
+    assert ratio(two, two).units == ratio_across(two, two).units == 2
+    apart = Runs((0.001,) * 8, loads=tuple(range(8))), Runs((0.001,) * 8, loads=tuple(range(7, 15)))
+    with pytest.raises(ReportError, match=r"^a ratio from 1 shared loads asked for; at least 2 are needed$"):
+        ratio(*apart)
+    with pytest.raises(ReportError, match=r"^a ratio from 1 loads asked for; at least 2 are needed$"):
+        ratio_across(Runs((0.001,)), two)
+
+
+def test_a_load_that_only_one_has_does_not_count():
+    loads = tuple(range(9))
+    a = Runs((0.002,) * 9, loads=loads)
+    b = Runs((0.5, *(0.001,) * 8), loads=(20, *loads[1:]))
+    found = ratio(a, b)
+    assert (found.value, found.units) == (pytest.approx(2), 8)
+
+
+def test_a_mean_of_equal_times_is_that_time():
+    for time in (0.1, 1 / 3, 1e-5):
+        assert describe(Runs((time,) * 7)).mean_s == time
+
+
+def test_eight_loads_are_enough_to_stand_for_themselves():
+    """With seven, blocks of rounds take their place."""
+    eight = Runs(tuple(0.001 * (1 + i) for i in range(16)), loads=tuple(i // 2 for i in range(16)))
+    assert list(locations(eight)) == list(range(8))
+    seven = Runs(eight.times_s[:14], loads=eight.loads[:14])
+    assert list(locations(seven)) == list(range(14))
+
+
+@pytest.mark.parametrize(("rounds", "blocks"), [(20, 20), (21, 20), (40, 20), (7, 7)])
+def test_twenty_blocks_at_most_and_a_round_is_in_one_of_them(rounds, blocks):
+    runs = Runs(tuple(0.001 + i for i in range(3 * rounds)), rounds=tuple(i // 3 for i in range(3 * rounds)))
+    found = locations(runs)
+    assert list(found) == list(range(blocks))
+    firsts = [math.ceil(block * rounds / blocks) for block in range(blocks + 1)]
+    for block, (start, end) in enumerate(itertools.pairwise(firsts)):
+        assert found[block] == pytest.approx(np.quantile([0.001 + i for i in range(3 * start, 3 * end)], 0.1))
+
+
+def test_without_times_on_the_core_interruptions_are_told_by_switches_alone():
+    loads = tuple(np.repeat(np.arange(8), 2).tolist())
+    runs = Runs((0.005, 0.009) * 8, loads=loads, cpu_s=(0.001, 0.002) * 8)
+    assert list(locations(runs).values()) == pytest.approx([0.0054] * 8)
+    unknown = Runs((0.005, 0.009) * 8, loads=loads, switches=(1, 1) * 8, cpu_s=(0.0, 0.002) * 8)
+    assert list(locations(unknown).values()) == pytest.approx([0.0023] * 8)  # decile of 2 and 5 ms

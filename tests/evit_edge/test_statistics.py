@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from evit_edge.errors import RequestError
-from evit_edge.evaluation.statistics import mcnemar, paired_difference_interval, wilson_interval
+from evit_edge.evaluation.statistics import McNemar, mcnemar, paired_difference_interval, wilson_interval
 
 counts = st.integers(0, 400)
 
@@ -38,6 +38,13 @@ def test_mcnemar_known_value():
     assert round(result.p_mid, 4) == 0.0391
 
 
+def test_mcnemar_of_a_tie_and_of_nothing():
+    assert mcnemar(3, 3) == McNemar(3, 3, 1.0, 1 - 20 / 64 / 2)  # 20 of 64 ways to share six
+    assert mcnemar(0, 0) == McNemar(0, 0, 1.0, 1.0)
+    found = mcnemar(2, 5)
+    assert (found.only_first, found.only_second) == (2, 5)
+
+
 @pytest.mark.parametrize(
     ("table", "low", "high"),
     [
@@ -53,6 +60,37 @@ def test_paired_interval_known_values(table, low, high):
 
 
 tables = st.tuples(counts, counts, counts, counts).filter(lambda t: sum(t) > 0)
+
+
+def newcombe(both, first, second, neither, confidence):
+    """Method 10 with scipy's Wilson limits."""
+    n = both + first + second + neither
+    rights = (both + first, both + second)
+    (low1, high1), (low2, high2) = (binomtest(k, n).proportion_ci(confidence, "wilson") for k in rights)
+    p1, p2 = (k / n for k in rights)
+    product, determinant = math.prod([*rights, *(n - k for k in rights)]), both * neither - first * second
+    if determinant > 0:
+        determinant = max(determinant - n / 2, 0)
+    phi = determinant / math.sqrt(product) if product else 0
+
+    def joined(x, y):
+        return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0))
+
+    return p1 - p2 - joined(p1 - low1, high2 - p2), p1 - p2 + joined(high1 - p1, p2 - low2)
+
+
+@given(tables, st.sampled_from([0.5, 0.95, 0.99]))
+def test_paired_interval_is_newcombes_tenth(table, confidence):
+    found = paired_difference_interval(*table, confidence)
+    assert (found.low, found.high) == pytest.approx(newcombe(*table, confidence), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "table", [(40, 3, 2, 5), (10, 1, 1, 0), (3, 20, 30, 2), (9, 0, 1, 0), (1, 0, 0, 0), (6, 3, 2, 1)]
+)
+def test_paired_interval_of_strong_weak_and_no_correlation(table):
+    found = paired_difference_interval(*table)
+    assert (found.low, found.high) == pytest.approx(newcombe(*table, 0.95), abs=1e-9)
 
 
 @given(tables)
@@ -83,11 +121,14 @@ def test_paired_interval_covers_about_as_often_as_it_says():
         pytest.param(lambda: wilson_interval(3, 2), id="more successes than trials"),
         pytest.param(lambda: wilson_interval(0, 0), id="no trial"),
         pytest.param(lambda: wilson_interval(1, 2, 1.0), id="certainty"),
+        pytest.param(lambda: wilson_interval(1, 2, 0.0), id="no certainty at all"),
         pytest.param(lambda: mcnemar(-1, 2), id="negative"),
+        pytest.param(lambda: mcnemar(2, -1), id="negative second"),
         pytest.param(lambda: paired_difference_interval(0, 0, 0, 0), id="no photo"),
         pytest.param(lambda: paired_difference_interval(1, math.floor(-1), 0, 0), id="negative pair"),
+        pytest.param(lambda: paired_difference_interval(5, -1, 3, 4), id="negative among enough"),
     ],
 )
 def test_impossible_counts_are_refused(call):
-    with pytest.raises(RequestError):
+    with pytest.raises(RequestError, match=r"given; .*needed$"):
         call()

@@ -20,6 +20,7 @@ from evit_edge.errors import ArtefactError, CheckpointError
 from evit_edge.models.checkpoints import load_checkpoint, read_weights
 from evit_edge.runtime import open_runner
 from evit_edge.runtime.checks import Limits, check_model
+from evit_edge.runtime.checks import onnx as onnx_checks
 
 ROOT = Path(__file__).resolve().parents[3]
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
@@ -325,7 +326,53 @@ def declare_100_gib(model):
         value.type.tensor_type.shape.dim.add().dim_value = size
 
 
+def texts(model, *, elsewhere=False):
+    entry = model.graph.initializer.add()
+    entry.name, entry.data_type = "names", 8
+    entry.string_data.extend([b"one", b"two"])
+    if elsewhere:
+        entry.data_location = 1
+
+
+def sparse(model, *, as_attribute=False, size=1):
+    """A sparse tensor of one value, stored by itself or with a node."""
+    if as_attribute:
+        attribute = model.graph.node[0].attribute.add()
+        attribute.name, attribute.type = "sparse_value", 11
+        entry = attribute.sparse_tensor
+    else:
+        entry = model.graph.sparse_initializer.add()
+    entry.values.name, entry.values.data_type, entry.values.raw_data = "sparse", 1, bytes(4)
+    entry.values.dims.append(size)
+    entry.indices.data_type, entry.indices.raw_data = 7, bytes(8)
+    entry.indices.dims.append(1)
+    entry.dims.append(9)
+
+
+def function(model):
+    """A function with a constant of its own, of more than it holds."""
+    entry = model.functions.add()
+    entry.name, entry.domain = "f", "own"
+    node = entry.node.add()
+    node.op_type = "Constant"
+    attribute = node.attribute.add()
+    attribute.name, attribute.type = "value", 4
+    attribute.t.data_type, attribute.t.raw_data = 1, bytes(4)
+    attribute.t.dims.append(3)
+
+
+def a_list(model):
+    """A value that is no tensor."""
+    value = model.graph.value_info.add()
+    value.name = "list"
+    value.type.sequence_type.elem_type.tensor_type.elem_type = 1
+
+
 ONNX = {
+    "texts elsewhere": (lambda m: texts(m, elsewhere=True), "'names' holds texts in another file"),
+    "a sparse one": (lambda m: sparse(m, size=2), "'sparse' of shape .* and its data has 4 bytes"),
+    "a node's sparse one": (lambda m: sparse(m, as_attribute=True, size=2), "'sparse' of shape"),
+    "a function's constant": (function, "and its data has 4 bytes"),
     "100 GiB": (declare_100_gib, r"declares 100\.0 GiB"),
     "weights of 4 TiB": (lambda m: m.graph.initializer[0].dims.__setitem__(0, 2**38), "and its data has 36 bytes"),
     "a negative size": (
@@ -341,6 +388,18 @@ ONNX = {
 def test_onnx_files_that_lie(tmp_path, change, reason):
     with pytest.raises(ArtefactError, match=rf"m\.onnx is no usable \.onnx file: .*{reason}"):
         check_model(bent_onnx(tmp_path, change))
+
+
+@pytest.mark.parametrize("change", [texts, sparse, lambda m: sparse(m, as_attribute=True), a_list])
+def test_onnx_files_that_are_unusual_and_sound(tmp_path, change):
+    check_model(bent_onnx(tmp_path, change))
+
+
+def test_an_onnx_file_of_too_many_tensors(tmp_path, monkeypatch):
+    path = bent_onnx(tmp_path, lambda model: [texts(model) for _ in range(3)])
+    monkeypatch.setattr(onnx_checks, "_MAX_TENSORS", 3)
+    with pytest.raises(ArtefactError, match="it holds more than 3 tensors"):
+        check_model(path)
 
 
 def test_inner_graphs_are_looked_into(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_models as tiny
+from ai_edge_litert import schema_py_generated as schema
 
 from evit_edge.errors import ArtefactError
 from evit_edge.runtime.checks import Limits, check_model, flatbuffer
@@ -66,7 +67,61 @@ def two_levels(model):
     assign(model.subgraphs[1].tensors[1], buffer=7)
 
 
+def behind(offset, size):
+    """The constant lies behind the FlatBuffer, at least by what the file says."""
+    return lambda model: assign(model.buffers[1], data=None, offset=offset, size=size)
+
+
+def by_blocks(scales_at, points_at, kind=schema.QuantizationDetails.BlockwiseQuantization):
+    def change(model):
+        details = schema.BlockwiseQuantizationT()
+        details.scales, details.zeroPoints, details.blockSize = scales_at, points_at, 32
+        assign(tensor(model, 0).quantization, details=details, detailsType=kind)
+
+    return change
+
+
+def signature(tensor_number, graph_number=0):
+    def change(model):
+        entry, pair = schema.SignatureDefT(), schema.TensorMapT()
+        pair.name, pair.tensorIndex = "image", tensor_number
+        entry.inputs, entry.outputs, entry.signatureKey, entry.subgraphIndex = [pair], [], "main", graph_number
+        model.signatureDefs = [entry]
+
+    return change
+
+
+def metadata(buffer):
+    def change(model):
+        entry = schema.MetadataT()
+        entry.name, entry.buffer = "min_runtime_version", buffer
+        model.metadata = [entry]
+
+    return change
+
+
+def weights_elsewhere(model):
+    group = schema.ExternalBufferGroupT()
+    group.name = "weights.bin"
+    model.externalBufferGroups = [group]
+
+
 MEANINGLESS = {
+    "weights in other files": (weights_elsewhere, "its weights are in other files"),
+    "a buffer behind the end": (
+        behind(200, 10**6),
+        r"buffer 1 has 1000000 bytes from 200 on; the file ends at \d+",
+    ),
+    "a buffer behind, of another size": (behind(8, 12), "takes 8 bytes and its data has 12"),
+    "block scales of no tensor": (by_blocks(9, 1), "names tensor 9; there are 3"),
+    "block zero points of no tensor": (by_blocks(1, 9), "names tensor 9; there are 3"),
+    "options behind the end": (
+        lambda m: assign(graph(m).operators[0], largeCustomOptionsOffset=100, largeCustomOptionsSize=10**6),
+        "operator 0 has options behind the file's end",
+    ),
+    "a signature of no graph": (signature(0, 3), "a signature names graph 3; there are 1"),
+    "a signature of no tensor": (signature(3), "a signature names tensor 3; there are 3"),
+    "metadata of no buffer": (metadata(2), "its metadata names buffer 2; there are 2"),
     "an input that is a constant": (tiny.constant_input, "writes to tensor 0, which is a constant"),
     "a result that is a constant": (lambda m: assign(graph(m).operators[0], outputs=[1]), "writes to tensor 1"),
     "no graph": (lambda m: assign(m, subgraphs=[]), "holds no graph"),
@@ -115,9 +170,44 @@ def test_numbers_that_mean_nothing_are_refused(change, reason):
         check_tflite(bent(change), LIMITS)
 
 
-def test_loops_and_empty_constants_are_fine():
-    check_tflite(bent(tiny.endless), LIMITS)
+def texts(model):
+    """Texts have no size of their own: what is stored counts."""
+    assign(tensor(model, 1), type=schema.TensorType.STRING)
 
+
+SOUND = {
+    "a loop": tiny.endless,
+    "a buffer behind the FlatBuffer": behind(8, 8),
+    "scales by blocks": by_blocks(1, 1),
+    "scales by blocks without zero points": by_blocks(1, -1),
+    "details of another kind": by_blocks(9, 9, schema.QuantizationDetails.NONE),
+    "options behind the FlatBuffer": lambda m: assign(
+        graph(m).operators[0], largeCustomOptionsOffset=8, largeCustomOptionsSize=8
+    ),
+    "a signature": signature(2),
+    "metadata": metadata(1),
+    "texts": texts,
+}
+
+
+@pytest.mark.parametrize("change", SOUND.values(), ids=SOUND)
+def test_what_is_unusual_and_sound_passes(change):
+    check_tflite(bent(change), LIMITS)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(7)])
+def test_less_than_eight_bytes_are_no_flatbuffer(content):
+    with pytest.raises(ArtefactError, match=f"^{len(content)} bytes are no flatbuffer"):
+        flatbuffer.verify(content, tflite_schema(), "Model")
+
+
+def test_tables_beyond_number_are_given_up(monkeypatch):
+    monkeypatch.setattr(flatbuffer, "MAX_TABLES", 5)
+    with pytest.raises(ArtefactError, match="it unfolds to more than 5 tables"):
+        check_tflite(bent(lambda _: None), LIMITS)
+
+
+def test_empty_constants_are_fine():
     def empty(model):
         graph(model).tensors.append(tiny.tensor("none", (0,), tiny.schema.TensorType.INT32))
         graph(model).operators[0].inputs = [0, 1]
