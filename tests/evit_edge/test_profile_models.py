@@ -339,8 +339,8 @@ class TestCommand:
 
 
 def test_noise_fits_every_type_of_input():
-    from evit_edge.profiling.tflite import _noise
+    from evit_edge.runtime.engines import noise
 
     generator = np.random.default_rng(0)
     for dtype in (np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float16, np.bool_):
-        assert _noise({"shape": np.array([2, 3]), "dtype": dtype}, generator).dtype == dtype
+        assert noise({"shape": np.array([2, 3]), "dtype": dtype}, generator).dtype == dtype
