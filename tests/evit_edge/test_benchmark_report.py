@@ -124,6 +124,11 @@ def test_what_is_no_report_is_said_to_be_none(content, tmp_path):
         pytest.param(lambda r: Runs((0.0,)), id="a run that took no time"),
         pytest.param(lambda r: Statistics(3, 2.0, 2.0, 1.0), id="least above most"),
         pytest.param(lambda r: replace(r.measurements[0], statistics=None), id="times without figures"),
+        pytest.param(lambda r: replace(r.measurements[0], threads=0), id="no threads"),
+        pytest.param(
+            lambda r: replace(r.measurements[0], runs=Runs(), statistics=None, failure=None), id="says nothing"
+        ),
+        pytest.param(lambda r: replace(r, schema=r.schema + 1), id="another format"),
         pytest.param(lambda r: replace(r, models=()), id="figures of an unlisted model"),
         pytest.param(lambda r: replace(r, devices=r.devices * 2), id="a device twice"),
         pytest.param(
