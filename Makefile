@@ -72,7 +72,7 @@ mutants: $(VENV)/.test
 
 # The screenshots of its main states lie in ci-output/screenshots afterwards.
 app-test: $(VENV)/.test
-	@sh scripts/side_environments.sh $(BIN)/python chromium
+	@sh scripts/side_environments.sh $(BIN)/python browser
 	@$(TEST_ENV) $(BIN)/python -m pytest tests/app -n $(WORKERS) --dist loadfile --durations=5 $(PYTEST_ARGS)
 
 lint: $(VENV)/.test

@@ -50,7 +50,7 @@ arm64() { # not an environment: Debian's arm64 Python with TFLite's runtimes, fo
     PYTHON=$1 tools/arm64 ".envs/$name" || skip $name "its packages cannot be had, or do not run (it says above why)"
 }
 
-chromium() { # a package of the system, no environment
+browser() { # a package of the system, no environment; a function named chromium would find itself
     for name in chromium chromium-browser google-chrome; do
         command -v $name >/dev/null && return
     done
@@ -61,7 +61,7 @@ chromium() { # a package of the system, no environment
 
 interpreter=$1
 shift
-for wanted in ${*:-tflite_runtime mediapipe chromium arm64}; do
+for wanted in ${*:-tflite_runtime mediapipe browser arm64}; do
     $wanted "$interpreter"
 done
 case "${CI:-}" in
