@@ -9,7 +9,9 @@ DEMO := demo-output
 WORKERS ?= 2
 # make test COVERAGE=1 measures which branches run, in child processes too; make coverage tells.
 COVERAGE ?=
-LEAST_BRANCHES := 92
+# Of branches alone, and as coverage.py counts them, together with statements.
+LEAST_BRANCHES := 90
+LEAST_COVERAGE := 92
 
 # One thread a process: two test processes fill two cores, and more threads than cores only wait for each other.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -20,7 +22,7 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 help:
 	@echo "make demo    install, convert the shipped model to int8, verify it, classify a photo"
 	@echo "make test    install what tests need, run all tests"
-	@echo "make coverage  which branches the tests took, after make test COVERAGE=1; fails below $(LEAST_BRANCHES) %"
+	@echo "make coverage  which branches the tests took, after make test COVERAGE=1; fails below $(LEAST_COVERAGE) %"
 	@echo "make mutants  whether the tests of statistics, integers and budgets notice small changes (an hour)"
 	@echo "make app-test  the part of make test that is the app's, in a browser where there is one"
 	@echo "make lint    ruff, mypy, import contracts"
@@ -64,7 +66,7 @@ coverage: $(VENV)/.test
 	@$(BIN)/python -m coverage combine -q --keep
 	@$(BIN)/python -m coverage report
 	@$(BIN)/python -m coverage json -q
-	@$(BIN)/python scripts/coverage_figures.py ci-output/coverage/report.json $(LEAST_BRANCHES)
+	@$(BIN)/python scripts/coverage_figures.py ci-output/coverage/report.json $(LEAST_COVERAGE) $(LEAST_BRANCHES)
 
 mutants: $(VENV)/.test
 	@$(PIP) --no-deps -r tests/environments/mutation.txt

@@ -59,9 +59,14 @@ browser() { # a package of the system, no environment; a function named chromium
     failed=1
 }
 
+phones() { # adb, which tests call without a phone
+    command -v adb >/dev/null || sh scripts/debian_packages.sh adb \
+        || echo "skipped: adb cannot be installed here; its tests are skipped too" >&2
+}
+
 interpreter=$1
 shift
-for wanted in ${*:-tflite_runtime mediapipe browser arm64}; do
+for wanted in ${*:-tflite_runtime mediapipe browser phones arm64}; do
     $wanted "$interpreter"
 done
 case "${CI:-}" in

@@ -16,7 +16,7 @@ import pytest
 import sbom
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = {".py", ".sh", ".swift", ".typed", ".md", ".json", ".css", ".js", ".txt", ".html"}
+CODE = {".py", ".sh", ".c", ".swift", ".typed", ".md", ".json", ".css", ".js", ".txt", ".html"}
 
 # Outside the checkout, so that what is imported is what was installed.
 CLASSIFY = ["-m", "evit_edge.cli.main", "classify", "everyday-int8", "--json"]

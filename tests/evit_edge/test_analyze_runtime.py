@@ -94,7 +94,9 @@ def quick(*models: str, **changes) -> RuntimeRequest:
 
 def test_a_net_of_copies_is_found_to_copy():
     (model,) = analyze_runtime(quick("analysis_nets:copies", batch=16)).models
-    assert model.share(Kind.COPY) >= 0.9
+    # On a crowded machine the time outside of operators grows; inside them nothing but copies takes any.
+    assert model.share(Kind.COPY) >= 0.9 * (1 - model.outside_share)
+    assert model.share(Kind.COPY) > 0.3
     assert model.memory_share == pytest.approx(model.share(Kind.COPY))
     assert model.compute_share == 0
     (operator, *_) = model.operators

@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -358,9 +359,11 @@ def test_beside_apples_core_ml(name, packages, images):
     assert isinstance(runner, ComparedRunner)
     np.testing.assert_allclose(scores, reference * np.array([1.5, 1, 1, 1], np.float32), rtol=1e-5)
     np.testing.assert_allclose(again, scores[:1], rtol=1e-4)
-    assert runner.comparison == compare(reference, scores, runner.info.output_kind).joined(
+    both = compare(reference, scores, runner.info.output_kind).joined(
         compare(reference[:1], scores[:1], runner.info.output_kind)
     )
+    # One picture and a batch take other float kernels, whose last digits differ.
+    assert asdict(runner.comparison) == pytest.approx(asdict(both), rel=1e-4)
     assert runner.comparison.pictures == 4
     assert runner.comparison.largest_difference > 0.1
     assert runner.info.runtime == "coreml"

@@ -47,7 +47,10 @@ def test_the_shipped_int8_file_is_what_this_version_converts(int8: ConvertResult
     if stated.versions != int8.manifest.versions:
         pytest.skip("it was converted with other versions of the converters; make zoo converts it anew")
     assert int8.artefact.read_bytes() == shipped.read_bytes(), "make zoo ships what is converted now"
-    assert replace(stated, created="", command="") == replace(int8.manifest, created="", command="")
+    # Float kernels round otherwise on other processors, so the measured agreement differs in its last digits.
+    assert stated.parity == pytest.approx(int8.manifest.parity, rel=1e-3)
+    beside = {"created": "", "command": "", "parity": {}}
+    assert replace(stated, **beside) == replace(int8.manifest, **beside)
 
 
 def test_onnx_has_a_calibration_of_its_own(tmp_path: Path) -> None:
