@@ -118,7 +118,8 @@ class PageView:
         running = self.live.is_on
         await self.live.stop()
         await self._load()
-        if running:
+        if running or self.live.is_on:  # started while models were opened, it would run those of before
+            await self.live.stop()
             await self.live.start(keep_error=True)
 
     async def _on_open_model(self, _: ft.Event[ft.Button]) -> None:
