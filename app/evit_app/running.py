@@ -40,7 +40,7 @@ class Running:
         self._run: LiveRun | None = None
         self._task: asyncio.Task[None] | None = None
         self._camera: OwnCamera | None = None
-        self._resume = False
+        self._resume, self._leaving = False, asyncio.Lock()
 
     def bind(self) -> None:
         """Let the controls call this."""
@@ -194,8 +194,9 @@ class Running:
 
     async def leave(self) -> None:
         """Stop, and remember whether to go on when the page comes back."""
-        self._resume = self.is_on
-        await self.stop()
+        async with self._leaving:
+            self._resume = self.is_on
+            await self.stop()
 
     async def come_back(self) -> None:
         """Go on after a reload; Flet still holds the page for hidden, and would never draw again."""
@@ -203,6 +204,9 @@ class Running:
             name="app_lifecycle_state_change", control=self._page, state=ft.AppLifecycleState.RESUME
         )
         self._page.before_event(shown)
-        if self._resume:
-            self._resume = False
-            await self.start()
+        async with (
+            self._leaving
+        ):  # a page may be back before its camera has ended, and that would still count as on
+            if self._resume:
+                self._resume = False
+                await self.start()
