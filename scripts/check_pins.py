@@ -17,14 +17,16 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from requirements_graph import ROOT, pinned_versions, project_requirements, reached
 
-_PIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.+]*")
+_PIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*")
 
 
 def problems_of_the_file() -> Iterator[str]:
     """What is wrong with the pins whatever is installed."""
     lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line]
     pins = [line for line in lines if not line.startswith("#")]
-    yield from (f"{line!r} is no exact pin in canonical spelling" for line in pins if not _PIN.fullmatch(line))
+    yield from (
+        f"{line!r} is no exact, public pin in canonical spelling" for line in pins if not _PIN.fullmatch(line)
+    )
     names = [line.split("==")[0] for line in pins]
     yield from (f"{name} is pinned twice" for name in sorted({name for name in names if names.count(name) > 1}))
     versions = pinned_versions()
@@ -47,11 +49,7 @@ def problems_of_what_is_installed() -> Iterator[str]:
     versions = pinned_versions()
     for name, needs in sorted(reached(project_requirements("dev"), "").items()):
         found = metadata.version(name)
-        if (
-            name in versions
-            and Version(found) != Version(versions[name])
-            and not _same_build(found, versions[name])
-        ):
+        if name in versions and Version(found).public != versions[name]:  # 2.13.0+cpu is a build of 2.13.0
             yield f"{name} {found} is installed, {versions[name]} is pinned"
         for need in map(Requirement, metadata.requires(name) or ()):
             inner = canonicalize_name(need.name)
@@ -61,11 +59,6 @@ def problems_of_what_is_installed() -> Iterator[str]:
 
 def _concerns(need: Requirement) -> bool:
     return need.marker is None or need.marker.evaluate({"extra": ""})
-
-
-def _same_build(found: str, pinned: str) -> bool:
-    """As torch 2.13.0 and 2.13.0+cpu: the part behind the plus names the build."""
-    return Version(found).public == Version(pinned).public
 
 
 if __name__ == "__main__":

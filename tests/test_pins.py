@@ -22,12 +22,16 @@ def test_everything_that_the_project_leads_to_is_pinned() -> None:
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        (lambda text: text + "numpy>=2\n", "'numpy>=2' is no exact pin"),
+        (lambda text: text + "numpy>=2\n", "'numpy>=2' is no exact, public pin"),
+        (
+            lambda text: text.replace("\ntorch==2.13.0", "\ntorch==2.13.0+cpu"),
+            "'torch==2.13.0+cpu' is no exact, public pin",
+        ),
         (lambda text: text + "numpy==2.3.5\n", "numpy is pinned twice"),
         (lambda text: text.replace("\nnumpy==2.3.5", "\nnumpy==1.0"), "numpy is pinned to 1.0, and"),
         (lambda text: text.replace("\nrich==", "\nporr=="), "rich is not pinned"),
     ],
-    ids=["range", "twice", "out of range", "missing"],
+    ids=["range", "one build of it", "twice", "out of range", "missing"],
 )
 def test_a_wrong_pin_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed, problem: str) -> None:
     for name in ("constraints.txt", "pyproject.toml"):
