@@ -195,7 +195,7 @@ def draw(report: Report, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 5.4), layout="constrained")
-    wanted = (("torch", None, "PyTorch, each net's fastest form"), ("tflite", "int8", "TFLite int8"))
+    wanted = (("torch", None, "PyTorch eager, each net's fastest form"), ("tflite", "int8", "TFLite int8"))
     panels = [
         (max((g for g in report.groups if g.engine == engine), key=lambda g: g.batch), mode, title)
         for engine, mode, title in wanted
