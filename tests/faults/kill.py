@@ -139,8 +139,8 @@ def train(folder: Path, kills: int, draw: random.Random) -> str:
         runs += 1
         while done < kills and not killed(draw.uniform(0.5, seconds), "train", data, "--output", output, *options):
             done += 1
-            for path in output.glob("*.safetensors"):
-                weights_of(output, path.name)  # whole, or an exception
+            for path in output.glob("[!.]*.safetensors"):
+                weights_of(output, path.name)  # whole, or an exception; what is hidden may be half
         run("train", data, "--output", output, *options)
         if weights_of(output) != whole or weights_of(output, "best.safetensors") != weights_of(
             folder / "whole", "best.safetensors"
