@@ -86,7 +86,7 @@ def models_at(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     """
     found: list[Path] = []
     for path in paths:
-        inside = sorted(path.glob("*.tflite")) if path.is_dir() else [path]
+        inside = sorted(path.glob("[!.]*.tflite")) if path.is_dir() else [path]
         if not inside:
             raise ArtefactError(f"{path} holds no .tflite file; evit-edge convert writes one")
         found.extend(sorted(inside, key=lambda file: "int8" not in file.name))

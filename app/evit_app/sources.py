@@ -186,7 +186,7 @@ class PhotoFolder:
         sleep: Sleep = time.sleep,
     ) -> None:
         entries = sorted(folder.iterdir()) if folder.is_dir() else []
-        self._paths = [path for path in entries if path.suffix.lower() in PHOTO_SUFFIXES]
+        self._paths = [path for path in entries if path.suffix.lower() in PHOTO_SUFFIXES and path.name[0] != "."]
         if not self._paths:
             raise SourceError(f"{folder} holds no photos; {', '.join(sorted(PHOTO_SUFFIXES))} are accepted")
         self.name = folder.name

@@ -17,12 +17,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from evit_calibration.photos import PhotosError, list_photos
 from evit_edge.errors import DataError, RequestError
 from evit_edge.images import read_rgb
 from evit_edge.preprocessing import Preprocessing, UInt8Image
 from evit_edge.training.config import TrainConfig
 
-_SUFFIXES = frozenset(Image.registered_extensions())
 _CACHE_MARGIN = 1.5  # decoded photos are kept at most this much larger than the input
 _LONGEST_FOLDER = 103 - len("/pymp-12345678/listener-12345678")
 """Bytes of a temporary folder that leave room for the sockets of workers: macOS allows 103 in all, Linux 107."""
@@ -86,10 +86,12 @@ def find_photos(config: TrainConfig) -> Split:
 
 
 def _gather(folder: Path, aliases: dict[str, str], into: dict[str, list[Path]]) -> None:
-    for class_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
-        paths = sorted(p for p in class_folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
-        if paths:
-            into.setdefault(aliases.get(class_folder.name, class_folder.name), []).extend(paths)
+    for class_folder in sorted(path for path in folder.glob("[!.]*") if path.is_dir()):
+        try:
+            paths = list_photos(class_folder)
+        except PhotosError:  # a folder without photos is no class
+            continue
+        into.setdefault(aliases.get(class_folder.name, class_folder.name), []).extend(paths)
 
 
 def _hold_out(paths: list[Path], config: TrainConfig) -> tuple[list[Path], list[Path]]:

@@ -72,7 +72,8 @@ def test_what_is_no_video_is_named(tmp_path, name):
 def test_each_photo_is_looked_at_for_a_while(tmp_path, clock):
     for name, colour in zip("abc", COLOURS, strict=True):
         Image.new("RGB", SIZE, colour).save(tmp_path / f"{name}.png")
-    (tmp_path / "notes.txt").write_text("milk, bread")
+    for name in ("notes.txt", "._a.png"):
+        (tmp_path / name).write_text("milk, bread")
     source = PhotoFolder(tmp_path, rate=10, each_s=0.2, clock=clock, sleep=clock.sleep)
     frames = [source.read() for _ in range(8)]
     assert [tuple(frame.image[0, 0]) for frame in frames] == [COLOURS[i] for i in (0, 0, 1, 1, 2, 2, 0, 0)]

@@ -317,6 +317,8 @@ def test_a_broken_model_is_told_and_nothing_can_be_started(tmp_path):
 
 
 def test_a_shelf_that_cannot_be_filled_is_told(tmp_path):
+    (tmp_path / ".m.tflite.half.tflite").touch()  # of a program that was killed
+
     def no_shelf():
         from evit_app.choices import models_at
 

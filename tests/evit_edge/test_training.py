@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -242,6 +243,19 @@ def test_aliases_merge_classes_and_val_is_held_out_by_seed(colours: Path, tmp_pa
     assert len(split.train.paths) + len(split.val.paths) == 48
     other = find_photos(replace(config, seed=1))
     assert other.val.paths != split.val.paths
+
+
+def test_what_is_hidden_or_no_photo_is_not_trained_on(colours: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(colours, data)
+    before = find_photos(configured(data, tmp_path))
+    photo = before.train.paths[0].read_bytes()
+    for name in (".ipynb_checkpoints/0.png", "red/._0.png", "red/.thumbnails/0.png", "notes/manual.pdf"):
+        (data / name).parent.mkdir(exist_ok=True)
+        (data / name).write_bytes(photo)
+    after = find_photos(configured(data, tmp_path))
+    assert after.labels == before.labels
+    assert {*after.train.paths, *after.val.paths} == {*before.train.paths, *before.val.paths}
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**31))
