@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from evit_calibration.photos import PhotosError, list_photos
+from evit_calibration.errors import PhotosError
+from evit_calibration.photos import list_photos
 from evit_edge.errors import DataError, RequestError
 from evit_edge.images import read_rgb
 from evit_edge.preprocessing import Preprocessing, UInt8Image
