@@ -9,8 +9,7 @@ DEMO := demo-output
 WORKERS ?= 2
 # make test COVERAGE=1 measures which branches run, in child processes too; make coverage tells.
 COVERAGE ?=
-# Of branches alone, and as coverage.py counts them, together with statements.
-LEAST_BRANCHES := 90
+# Of branches alone; coverage.py's own figure counts statements with them and is higher.
 LEAST_COVERAGE := 92
 
 # One thread a process: two test processes fill two cores, and more threads than cores only wait for each other.
@@ -66,7 +65,7 @@ coverage: $(VENV)/.test
 	@$(BIN)/python -m coverage combine -q --keep
 	@$(BIN)/python -m coverage report
 	@$(BIN)/python -m coverage json -q
-	@$(BIN)/python scripts/coverage_figures.py ci-output/coverage/report.json $(LEAST_COVERAGE) $(LEAST_BRANCHES)
+	@$(BIN)/python scripts/coverage_figures.py ci-output/coverage/report.json $(LEAST_COVERAGE)
 
 mutants: $(VENV)/.test
 	@$(PIP) --no-deps -r tests/environments/mutation.txt
