@@ -15,10 +15,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from evit_converters.coreml import DeploymentTarget, Interface, OutputKind, export, save
 from evit_converters.coreml.modes import ComputePrecision
 from evit_edge import tensors
+from evit_edge.cli.main import app
 from evit_edge.errors import ArtefactError, MissingExtraError, RequestError
 from evit_edge.preprocessing import Preprocessing
 from evit_edge.runtime.coreml import (
@@ -501,6 +503,18 @@ def test_beside_apples_core_ml(name, packages, images):
     assert runner.info.runtime == "coreml"
     assert "on 4 of 4 pictures" in runner.info.remark or "of 4 pictures" in runner.info.remark
     assert runner._native.asked == [("image", "RGB", (SIDE, SIDE))] * 4
+
+
+def test_commands_say_who_answered(packages, coffee_png, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "cup").mkdir()
+    shutil.copy(coffee_png, tmp_path / "cup")
+    package = str(packages / "float16.mlpackage")
+
+    for command in (["classify", package, str(coffee_png)], ["evaluate", package, "--data", str(tmp_path)]):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        assert REMARK in result.stdout
 
 
 def test_elsewhere_the_evaluator_alone_answers(packages, monkeypatch):
