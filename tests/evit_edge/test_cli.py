@@ -259,8 +259,15 @@ def test_what_a_library_makes_of_ctrl_c_is_an_interruption(error, words, code, t
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["classify"], ["models", "--classes", "0"], ["classify", "a", "b", "--input-range", "huge"]],
-    ids=["no such command", "no arguments", "out of range", "no such range"],
+    [
+        ["nonsense"],
+        ["classify"],
+        ["models", "--classes", "0"],
+        ["classify", "a", "b", "--input-range", "huge"],
+        ["convert", "--output", "none", "--strict"],
+        ["convert", "--output", "none", "--validation", "photos"],
+    ],
+    ids=["no such command", "no arguments", "out of range", "no such range", "strict alone", "validation alone"],
 )
 def test_wrong_usage_exits_with_2(invoke, arguments):
     assert invoke(*arguments).exit_code == 2

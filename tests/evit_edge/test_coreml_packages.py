@@ -23,6 +23,7 @@ from evit_edge import tensors
 from evit_edge.cli.main import app
 from evit_edge.errors import ArtefactError, MissingExtraError, RequestError
 from evit_edge.preprocessing import Preprocessing
+from evit_edge.runtime import InputRange, open_runner
 from evit_edge.runtime.coreml import (
     ColorOrder,
     CoreMLRunner,
@@ -515,6 +516,11 @@ def test_commands_say_who_answered(packages, coffee_png, tmp_path, monkeypatch):
         result = CliRunner().invoke(app, command)
         assert result.exit_code == 0, result.output
         assert REMARK in result.stdout
+
+
+def test_a_package_states_itself_what_a_pixel_is(packages):
+    with pytest.raises(RequestError, match="states what it expects of a pixel; drop the input range"):
+        open_runner(packages / "float32.mlpackage", input_range=InputRange.RAW)
 
 
 def test_elsewhere_the_evaluator_alone_answers(packages, monkeypatch):
