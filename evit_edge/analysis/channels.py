@@ -166,8 +166,6 @@ def read_labelled(
             told(len(squares) / len(sample))
     except PhotosError as exc:
         raise DataError(str(exc)) from exc
-    if not squares:
-        raise DataError(f"none of {len(sample)} photos could be read")
     return LabelledSquares(np.stack(squares), np.array([truth[path] for path in reader.used]), len(reader.bad))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -204,11 +205,5 @@ def _read(reader: PhotoReader) -> Iterator[UInt8Image]:
 
 def _batches(squares: Iterator[UInt8Image], size: int) -> Iterator[list[UInt8Image]]:
     """Some at a time; the last may be fewer."""
-    batch: list[UInt8Image] = []
-    for square in squares:
-        batch.append(square)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
+    while batch := list(islice(squares, size)):
         yield batch

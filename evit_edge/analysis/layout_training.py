@@ -101,6 +101,5 @@ class ShortTraining:
         loss = training_loss(network(x), targets, None, self._config)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if self._config.agc_clip:
-            clip_gradients(network.parameters(), self._config.agc_clip)
+        clip_gradients(network.parameters(), self._config.agc_clip)
         optimizer.step()

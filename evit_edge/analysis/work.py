@@ -104,6 +104,4 @@ def _convolved(name: str, tensors: Sequence[Shape], concrete: Sequence[Any]) -> 
 def _per_side(concrete: Sequence[Any], index: int, sides: int, missing: int | None) -> Sequence[Any]:
     """A convolution's setting for each side; ``padding="same"`` is not told and stays ``missing``."""
     value = concrete[index] if len(concrete) > index else None
-    if isinstance(value, int):
-        return [value] * sides
     return value if isinstance(value, list | tuple) and len(value) == sides else [missing] * sides

@@ -116,7 +116,7 @@ def answers(
 
     Args:
         runners: The models.
-        paths: The photos.
+        paths: The photos, at least one.
         keep: From scores (B, classes) to what is kept of them, (B, any).
         progress: Called with the number of photos just done.
 
@@ -139,8 +139,6 @@ def answers(
             done = len(reader.used) + len(reader.bad)
     except PhotosError as exc:
         raise DataError(str(exc)) from exc
-    if not reader.used:
-        raise DataError(f"none of {len(paths)} photos could be read")
     return [np.concatenate(parts) for parts in collected], tuple(reader.used), tuple(reader.bad)
 
 

@@ -84,7 +84,7 @@ def load_checkpoint(
     state = normalise_names(state)
     found = described.config or infer_config(state, model, path)
     _check_classes(found, state, path)
-    if model is not None and found.name != model:
+    if model is not None and found.name not in (model, f"efficientvit_{model}"):
         raise CheckpointError(f"{path} holds {found.name}; {model} was asked for")
     config = found.adapted(num_classes=num_classes, image_size=image_size)
     network = EfficientViT(config)

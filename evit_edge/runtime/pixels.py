@@ -38,8 +38,7 @@ class InputRange(StrEnum):
             case InputRange.IMAGENET:
                 mean, std = (255 * np.array(values) for values in (IMAGENET_MEAN, IMAGENET_STD))
                 return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
-            case InputRange.RAW:
-                return Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        return Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def pixel_table(spec: TensorSpec, normalization: Normalization | None) -> PixelTable:

@@ -109,6 +109,10 @@ BAD_TEXTS = {
     "range-of-text": (edited(ranges={"t": ["a", "b"]}), "where a number is needed"),
     "range-without-zero": (edited(ranges={"t": [1, 2]}), "around zero"),
     "range-nan": (edited(ranges={"t": [0, float("nan")]}), "around zero"),
+    "photos-number": (edited(photos=3), "photos is 3; a list of hashes"),
+    "photos-numbers": (edited(photos=[1, 2]), r"photos is \[1, 2\]; a list of hashes"),
+    "photos-short": (edited(photos=["ab"]), "the photos' hashes are no hashes"),
+    "photos-others": (edited(photos=["cd" * 32]), "the photos' hashes do not add up to the hash of them all"),
     "range-huge": (edited(ranges={"t": [0, 10**400]}), "hundreds of digits"),
 }
 

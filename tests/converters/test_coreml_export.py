@@ -123,6 +123,30 @@ def test_multiply_add_gets_no_epsilon(tmp_path: Path) -> None:
     assert error(Evaluator(package, Precision.FLOAT64).run(pictures()), expected) < 5e-7
 
 
+class Lessened(nn.Module):
+    """A constant is taken from what a convolution makes, and read once more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.register_buffer("offset", torch.tensor([0.5, -1.0, 2.0, 0.25])[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((self.conv(x) - self.offset).relu() * self.offset).mean((2, 3))
+
+
+@pytest.mark.parametrize("precision", ComputePrecision)
+def test_a_constant_that_is_taken_away_is_not_added(precision: ComputePrecision, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Lessened().eval()
+    package = saved(coreml.export(module, LOGITS, precision=precision), tmp_path)
+    x = normalised(pictures())
+    with torch.no_grad():
+        expected = module.double()(x)
+    bound = 5e-7 if precision is ComputePrecision.FLOAT32 else 2e-3
+    assert error(Evaluator(package, Precision.FLOAT64).run(pictures()), expected) < bound
+
+
 def test_package_says_what_the_interface_says(
     float16_program: Program, interface: Interface, tmp_path: Path
 ) -> None:

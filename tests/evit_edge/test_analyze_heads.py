@@ -124,6 +124,9 @@ def test_what_cannot_be_analysed(photo_folder, tmp_path):
         looked(photo_folder, "analysis_nets:copies", image_size=64)
     with pytest.raises(DataError, match="no folder"):
         looked(tmp_path / "missing", "m0")
+    for models, photos in (((), (photo_folder,)), (("m0",), ())):
+        with pytest.raises(RequestError, match="no model or no photos given"):
+            HeadsRequest(models, photos)
     with pytest.raises(RequestError, match="at least 1, 1, 1 and 0"):
         HeadsRequest(("m0",), (tmp_path,), count=0)
 
@@ -159,3 +162,13 @@ class TestCommand:
         first = written["models"][0]["blocks"][0]
         assert first["cosine"][:2] == [pytest.approx(1, abs=1e-6)] * 2
         assert max(first["cosine"][2:]) < 0.999
+
+    def test_a_table_alone_tells_what_was_not_compared(self, colour_photos, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "200")
+        (colour_photos / "broken.png").write_text("no photo")
+        result = self.call("analysis_nets:weighing", "--photos", colour_photos, "--image-size", 64, "--batch", 15)
+        assert result.exit_code == 0, result.output
+        assert "(8 heads)" in result.stdout
+        assert "1 attentions of a single head have nothing to be compared with." in result.stdout
+        assert "1 photos could not be read" in result.output
+        assert "Mean over the blocks" not in result.stdout

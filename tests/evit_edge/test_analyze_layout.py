@@ -140,8 +140,35 @@ class TestCommand:
             )
             assert net["runtime"]["memory_share"] > 0
 
+    def test_a_picture_without_training(self, tmp_path, monkeypatch):
+        pytest.importorskip("matplotlib")
+        monkeypatch.setenv("COLUMNS", "200")
+        size = ["--layers", 5, "--image-size", 32, "--speedup", 2, "--throughput-batch", 2, "--seconds", 0.05]
+        result = self.call("--shares", "0.4", *size, "--picture", tmp_path / "l.svg")
+        assert result.exit_code == 0, result.output
+        assert ("2/5" in result.stdout, "top-1" in result.stdout) == (True, False)
+        drawn = (tmp_path / "l.svg").read_text()
+        assert (drawn.count("<svg"), "top-1" in drawn) == (1, False)
+
+    def test_a_table_alone(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "200")
+        size = ["--layers", 4, "--image-size", 32, "--speedup", 2, "--throughput-batch", 2, "--seconds", 0.05]
+        result = self.call("--shares", "0.25", *size)
+        assert (result.exit_code, "1/4" in result.stdout) == (0, True), result.output
+
     def test_shares_that_are_no_numbers(self):
         assert self.call("--shares", "a,b").exit_code == 2
+
+
+def test_a_training_needs_photos_to_test_on(colour_photos):
+    pytest.importorskip("kornia")
+    from evit_edge.analysis.layout_training import ShortTraining
+
+    (colour_photos / "train").mkdir()
+    for name in ("red", "green", "blue"):
+        (colour_photos / name).rename(colour_photos / "train" / name)
+    with pytest.raises(DataError, match="no held-out photos: add val/ beside train/"):
+        ShortTraining([colour_photos], image_size=32, epochs=1, batch_size=8, device="cpu", workers=0)
 
 
 def test_a_short_training_learns(colour_photos):

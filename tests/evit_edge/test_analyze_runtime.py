@@ -66,6 +66,14 @@ CALLS = {
         ("aten::conv2d", [[1, 1, 16, 16], [1, 1, 3, 3]], [None, None, None, [1, 1], [0, 0], [2, 2], 1]),
         (2 * 144 * 9, 4 * (256 + 9 + 144)),
     ),
+    "conv of a line": (
+        ("aten::conv1d", [[2, 3, 9], [4, 3, 3]], [None, None, None, [2], [1], [1], 1]),
+        (2 * 2 * 4 * 5 * 9, 4 * (54 + 36 + 40)),
+    ),
+    "transposed conv": (
+        ("aten::conv_transpose2d", [[2, 3, 8, 8], [3, 5, 2, 2]], [None, None, None, [2, 2], [0, 0]]),
+        (2 * 2 * 64 * 60, 4 * (384 + 60 + 2 * 5 * 256)),
+    ),
     "addmm": (("aten::addmm", [[16], [64, 8], [8, 16]], []), (2 * 64 * 8 * 16, 4 * (16 + 512 + 128 + 1024))),
     "bmm": (("aten::bmm", [[2, 8, 4], [2, 4, 6]], []), (2 * 2 * 8 * 4 * 6, 4 * (64 + 48 + 96))),
     "attention": (
@@ -229,6 +237,18 @@ def test_requests_that_cannot_be_met(changes, message):
         RuntimeRequest(**{"models": ("m0",), **changes})
 
 
+def test_channels_may_lie_last(monkeypatch):
+    seen = []
+    network = open_network("analysis_nets:encoder", image_size=64)
+    network.module.patches.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    for channels_last in (False, True):
+        measure_network(network, quick("encoder", batch=2, channels_last=channels_last), BALANCE)
+    assert seen == sorted(seen)
+    assert set(seen) == {False, True}
+
+
 def test_a_size_that_a_net_does_not_take():
     with pytest.raises(RequestError, match="encoder does not run at 8 px"):
         analyze_runtime(quick("analysis_nets:encoder", image_size=8))
@@ -280,6 +300,12 @@ class TestCommand:
         first = written["models"][0]
         assert [kind["kind"] for kind in first["kinds"]] == [kind.value for kind in Kind]
         assert sum(kind["share"] for kind in first["kinds"]) + first["outside_share"] == pytest.approx(1)
+
+    def test_a_table_alone(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "200")
+        result = self.call("analysis_nets:copies")
+        assert result.exit_code == 0, result.output
+        assert ("Balance:" in result.stdout, "longest operators" in result.stdout) == (True, False)
 
     def test_errors_are_one_line(self):
         result = self.call("no_such_file.pth")

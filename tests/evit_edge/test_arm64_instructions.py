@@ -197,6 +197,16 @@ def test_a_runtime_that_refuses_a_model_is_a_remark(refusing):
     assert all((entry.spread, entry.inferences) == (3, 3) for entry in report.counts)
 
 
+def test_the_command_prints_remarks(refusing, arm64_root, colour_models, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    refusing(("tflite-runtime", "int8-nhwc-logits"))
+    models = [str(colour_models[form]) for form in ("int8-nhwc-logits", "float32-nchw-logits")]
+    result = CliRunner().invoke(app, ["analyze", "instructions", *models, "--arm64-root", str(arm64_root)])
+    assert result.exit_code == 0, result.output
+    assert "One inference in ai-edge-litert" in result.stdout
+    assert "not counted in tflite-runtime 2.14.0" in result.output
+
+
 def test_a_model_that_all_runtimes_refuse_is_an_error(refusing):
     with pytest.raises(ArtefactError, match=r"no runtime takes .*int8-nhwc-logits.tflite: .*no such operator"):
         refusing(*((name, "int8-nhwc-logits") for name in ("ai-edge-litert", "tflite-runtime")))

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from evit_edge.models.checkpoints import load_checkpoint, save_checkpoint
 from evit_edge.models.config import variant
 from evit_edge.models.efficientvit import EfficientViT
 from evit_edge.preprocessing import Preprocessing
+from evit_edge.runtime.checks import Limits
 
 LABELS = ("ant", "bee", "cat")
 
@@ -160,6 +162,48 @@ def test_nan_is_named(tmp_path: Path, model: EfficientViT) -> None:
     torch.save(state, tmp_path / "nan.pth")
     with pytest.raises(CheckpointError, match=r"NaN or infinity in head\.linear\.bias"):
         load_checkpoint(tmp_path / "nan.pth")
+
+
+@pytest.mark.parametrize("shape", [(1, 16), (4, 15)], ids=["heads", "no square"])
+def test_biases_that_cannot_be_resized_are_named(
+    shape: tuple[int, int], tmp_path: Path, model: EfficientViT
+) -> None:
+    state = dict(model.state_dict())
+    key = next(key for key in state if key.endswith("attention_biases"))
+    state[key] = torch.zeros(shape)
+    torch.save(state, tmp_path / "wrong.pth")
+    with pytest.raises(CheckpointError, match=rf"wrong shape: {key} {re.escape(str(shape))} instead of"):
+        load_checkpoint(tmp_path / "wrong.pth")
+
+
+def test_a_list_is_no_table_of_tensors(tmp_path: Path) -> None:
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="holds no table of tensors"):
+        load_checkpoint(tmp_path / "list.pth")
+
+
+def test_a_later_format_is_refused(own: Path) -> None:
+    with safe_open(own, "pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(own), own, {**metadata, "format": "evit-edge/99"})
+    with pytest.raises(CheckpointError, match="has format evit-edge/99; this version reads evit-edge/"):
+        load_checkpoint(own)
+
+
+def test_a_file_larger_than_the_limit_is_refused(own: Path) -> None:
+    with own.open("ab") as file:
+        file.truncate(2**28 + 2**20)
+    with pytest.raises(CheckpointError, match=r"257\.0 MiB; the limit is 256\.0 MiB \(--memory-limit\)"):
+        load_checkpoint(own, limits=Limits(memory_bytes=2**28))
+
+
+@pytest.mark.parametrize("name", ["m1", "efficientvit_m1"])
+def test_a_variant_goes_by_its_short_name_too(name: str, own: Path, tmp_path: Path, model: EfficientViT) -> None:
+    torch.save(model.state_dict(), tmp_path / "foreign.pth")
+    for path in (own, tmp_path / "foreign.pth"):
+        assert load_checkpoint(path, model=name).config.name == "efficientvit_m1"
+    with pytest.raises(CheckpointError, match="holds efficientvit_m1; m2 was asked for"):
+        load_checkpoint(own, model="m2")
 
 
 def test_another_variant_is_refused(own: Path) -> None:

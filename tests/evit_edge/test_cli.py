@@ -10,9 +10,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from evit_edge import __version__
+from evit_edge.cli.interruption import INTERRUPTED
 from evit_edge.cli.main import app
 from evit_edge.manifest import manifest_path
 from evit_edge.models.config import VARIANTS
+from evit_edge.models.design import Ablation
+from evit_edge.runtime import open_runner
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = os.pathsep.join(str(ROOT / part) for part in ("", "converters", "calibration", "app"))
@@ -94,6 +97,14 @@ def test_models(invoke):
     assert "77.1" in table
 
 
+def test_models_shows_what_each_ablation_means(invoke):
+    table = invoke("models", "--ablations", "m0").stdout
+    assert "efficientvit_m0 at 224 px with 1000 classes, one design decision undone" in table
+    for ablation in Ablation:
+        assert ablation.value in table
+        assert ablation.meaning in table
+
+
 def test_doctor_tells_what_is_here(invoke):
     document = json.loads(invoke("doctor", "--json").stdout)
     assert document["version"] == __version__
@@ -160,6 +171,20 @@ def test_evaluate(invoke, colour_models, colour_photos, tmp_path):
     assert "Every class" in table
 
 
+def test_evaluate_shows_the_worst_of_many_classes(invoke, tmp_path):
+    labels = open_runner("everyday-int8").info.labels[:12]
+    for label in labels:
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (32, 32)).save(tmp_path / label / "black.png")
+    table = invoke("evaluate", "everyday-int8", "--data", tmp_path).stdout
+    assert "The 10 worst of 12 classes" in table
+    assert "--per-class shows all, --json everything" in table
+    assert "Pairs on the same photos" not in table
+    every = invoke("evaluate", "everyday-int8", "--data", tmp_path, "--per-class").stdout
+    assert ("Every class" in every, "--per-class" in every) == (True, False)
+    assert all(label in every for label in labels)
+
+
 def test_evaluate_takes_labels_and_aliases(invoke, colour_model, colour_photos, tmp_path):
     bare = tmp_path / "bare.tflite"
     content = colour_model.read_bytes()
@@ -190,10 +215,59 @@ def test_debug_shows_the_traceback(tmp_path):
     assert answer.returncode == 1
 
 
+STARTED = """
+import os, signal, sys, time
+from evit_edge.cli import main, start
+from evit_edge.errors import DataError
+
+@main.app.command()
+def swallow(press: bool = False) -> None:
+    try:
+        if press:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+    except KeyboardInterrupt:
+        pass
+    raise {error}("a consequence")
+
+start.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "code", "told"),
+    [
+        ("DataError", ["swallow"], 1, "evit-edge: error: a consequence"),
+        ("ValueError", ["swallow"], 1, "ValueError: a consequence"),
+        ("DataError", ["swallow", "--press"], INTERRUPTED, None),
+        ("ValueError", ["swallow", "--press"], INTERRUPTED, None),
+    ],
+    ids=["told", "a defect", "told after Ctrl-C", "a defect after Ctrl-C"],
+)
+def test_what_a_library_makes_of_ctrl_c_is_an_interruption(error, words, code, told):
+    """An interruption that was swallowed still ends the program as one; an error without it is told."""
+    answer = subprocess.run(
+        [sys.executable, "-c", STARTED.format(error=error), *words],
+        env={**os.environ, "PYTHONPATH": PATHS},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == code, answer.stderr
+    assert (answer.stderr.splitlines() or [None])[-1] == told
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["classify"], ["models", "--classes", "0"], ["classify", "a", "b", "--input-range", "huge"]],
-    ids=["no such command", "no arguments", "out of range", "no such range"],
+    [
+        ["nonsense"],
+        ["classify"],
+        ["models", "--classes", "0"],
+        ["classify", "a", "b", "--input-range", "huge"],
+        ["convert", "--output", "none", "--strict"],
+        ["convert", "--output", "none", "--validation", "photos"],
+    ],
+    ids=["no such command", "no arguments", "out of range", "no such range", "strict alone", "validation alone"],
 )
 def test_wrong_usage_exits_with_2(invoke, arguments):
     assert invoke(*arguments).exit_code == 2

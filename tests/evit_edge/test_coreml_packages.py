@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -14,12 +15,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from evit_converters.coreml import DeploymentTarget, Interface, OutputKind, export, save
 from evit_converters.coreml.modes import ComputePrecision
 from evit_edge import tensors
+from evit_edge.cli.main import app
 from evit_edge.errors import ArtefactError, MissingExtraError, RequestError
 from evit_edge.preprocessing import Preprocessing
+from evit_edge.runtime import InputRange, open_runner
 from evit_edge.runtime.coreml import (
     ColorOrder,
     CoreMLRunner,
@@ -33,6 +37,7 @@ from evit_edge.runtime.coreml import (
 )
 from evit_edge.runtime.coreml.apple import ComparedRunner, compare
 from evit_edge.runtime.coreml.description import read_description
+from evit_edge.runtime.coreml.elements import Element
 from evit_edge.runtime.coreml.runner import REMARK
 from evit_edge.runtime.info import RuleSource
 
@@ -156,8 +161,6 @@ def test_reading_loads_neither_torch_nor_coremltools(packages):
 
 
 def _environment():
-    import os
-
     root = Path(__file__).resolve().parents[2]
     paths = [str(root), str(root / "converters"), str(root / "calibration")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
@@ -174,6 +177,23 @@ def test_without_coremltools_the_install_line_is_given(packages, monkeypatch):
 
     with pytest.raises(MissingExtraError, match=r"pip install 'evit-edge\[convert\]'"):
         read_package(packages / "float16.mlpackage")
+
+
+def test_a_coremltools_without_its_messages_is_named(tmp_path):
+    (tmp_path / "coremltools").mkdir()
+    (tmp_path / "coremltools" / "__init__.py").touch()
+    environment = _environment()
+    environment["PYTHONPATH"] = os.pathsep.join((str(tmp_path), environment["PYTHONPATH"]))
+    code = "from evit_edge.runtime.coreml import read_package; read_package('any.mlpackage')"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+
+    assert done.stderr.splitlines()[-1] == (
+        "evit_edge.errors.MissingExtraError: coremltools lacks its folder proto: "
+        "pip install --force-reinstall coremltools"
+    )
 
 
 # Evaluating
@@ -259,6 +279,62 @@ def test_wrong_pictures_and_inputs_are_refused(packages, images):
         evaluator.run_tensors({"image": torch.zeros(3, 24, 24)})
 
 
+def _open_length(model):
+    (name,) = _block(model).outputs
+    (made,) = (value for op in _block(model).operations for value in op.outputs if value.name == name)
+    made.type.tensorType.dimensions[1].unknown.variadic = False
+
+
+def _two_arrays(model):
+    model.description.output.add().CopyFrom(model.description.output[0])
+
+
+def _text_as_output(model):
+    operation = _block(model).operations.add()
+    operation.CopyFrom(_first(model, "const"))
+    operation.outputs[0].name = "told"
+    value = operation.attributes["val"]
+    value.ClearField("type")
+    value.type.tensorType.dataType = Element.STRING.number
+    value.ClearField("immediateValue")
+    value.immediateValue.tensor.strings.values.append("cup")
+    operation.outputs[0].type.CopyFrom(value.type)
+    del _block(model).outputs[:]
+    _block(model).outputs.append("told")
+    model.description.output[0].name = "told"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_open_length, r"its output '.*' has no fixed shape \(1, None\)"),
+        (_two_arrays, "has 2 arrays as outputs; exactly one is accepted"),
+        (_text_as_output, "a text was found where numbers are needed"),
+    ],
+    ids=["open length", "two arrays", "text"],
+)
+def test_answers_that_are_no_scores_are_refused(change, message, packages, images, tmp_path):
+    path = shutil.copytree(packages / "logits.mlpackage", tmp_path / "net.mlpackage")
+    with _edited(path) as model:
+        change(model)
+    evaluator = Evaluator(read_package(path))
+
+    with pytest.raises(ArtefactError, match=message) as caught:
+        evaluator.run(images if change is not _open_length else images[:0])
+
+    assert str(path) in str(caught.value)
+
+
+def test_inputs_that_are_no_tensors_are_refused(copied):
+    with _edited(copied) as model:
+        entry = model.mlProgram.functions["main"].inputs[0]
+        entry.type.listType.length.constant.size = 1
+    evaluator = Evaluator(read_package(copied))
+
+    with pytest.raises(ArtefactError, match="'image' is a listType; a tensor is accepted"):
+        evaluator.run_tensors({"image": torch.zeros(1)})
+
+
 # Running
 
 
@@ -306,6 +382,65 @@ def test_channels_are_given_in_the_order_that_the_package_states(copied, images)
     assert read_package(copied).image.color_order is ColorOrder.BGR
     np.testing.assert_allclose(CoreMLRunner.open(copied).run(images[..., ::-1]), before, atol=1e-6)
     assert np.abs(after - before).max() > 1e-3
+
+
+def test_constants_that_are_no_tensors_are_left_out(copied, images):
+    before = CoreMLRunner.open(copied).run(images)
+    with _edited(copied) as model:
+        operation = _block(model).operations.add(type="const")
+        operation.CopyFrom(_first(model, "const"))
+        operation.outputs[0].name = "table"
+        operation.attributes["val"].type.dictionaryType.keyType.tensorType.dataType = Element.STRING.number
+        operation.attributes["val"].immediateValue.dictionary.SetInParent()
+
+    package = read_package(copied)
+
+    assert "table" in {value.name for op in package.function.operations for value in op.outputs}
+    assert "table" not in {weight.name for weight in decoded_weights(package)}
+    np.testing.assert_array_equal(CoreMLRunner.open(copied).run(images), before)
+
+
+def test_a_table_without_entries_needs_no_values(copied):
+    with _edited(copied) as model:
+        _constant((0,), "STRING")(model)
+
+    value = read_package(copied).function.operations[0].attributes["val"]
+
+    assert (value.array.shape, value.array.dtype) == ((0,), np.dtype(object))
+
+
+def test_outputs_that_are_no_scores_are_told_apart(copied):
+    with _edited(copied) as model:
+        for name, field in (("mask", "imageType"), ("count", "int64Type")):
+            output = model.description.output.add(name=name)
+            getattr(output.type, field).SetInParent()
+
+    package = read_package(copied)
+
+    assert [output.type for output in package.outputs[2:]] == [OutputType.IMAGE, OutputType.OTHER]
+
+
+def test_a_program_that_hands_its_input_on_answers_with_logits(copied):
+    with _edited(copied) as model:
+        model.description.metadata.userDefined.pop("evit_edge")
+    assert read_description(read_package(copied)).output_kind is tensors.OutputKind.PROBABILITIES
+    with _edited(copied) as model:
+        del _block(model).outputs[:]
+        _block(model).outputs.append("image")
+        _first(model, "classify").type = "identity"
+
+    assert read_description(read_package(copied)).output_kind is tensors.OutputKind.LOGITS
+
+
+def test_the_runner_computes_with_the_threads_it_was_given(packages, images):
+    before = torch.get_num_threads()
+    runner = CoreMLRunner.open(packages / "float32.mlpackage", threads=before + 1)
+    try:
+        runner.run(images)
+
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
@@ -369,6 +504,23 @@ def test_beside_apples_core_ml(name, packages, images):
     assert runner.info.runtime == "coreml"
     assert "on 4 of 4 pictures" in runner.info.remark or "of 4 pictures" in runner.info.remark
     assert runner._native.asked == [("image", "RGB", (SIDE, SIDE))] * 4
+
+
+def test_commands_say_who_answered(packages, coffee_png, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "cup").mkdir()
+    shutil.copy(coffee_png, tmp_path / "cup")
+    package = str(packages / "float16.mlpackage")
+
+    for command in (["classify", package, str(coffee_png)], ["evaluate", package, "--data", str(tmp_path)]):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        assert REMARK in result.stdout
+
+
+def test_a_package_states_itself_what_a_pixel_is(packages):
+    with pytest.raises(RequestError, match="states what it expects of a pixel; drop the input range"):
+        open_runner(packages / "float32.mlpackage", input_range=InputRange.RAW)
 
 
 def test_elsewhere_the_evaluator_alone_answers(packages, monkeypatch):
@@ -468,6 +620,56 @@ def _twice(model):
     second.outputs[0].name = first.outputs[0].name
 
 
+def _bindings(model):
+    _first(model, "conv").inputs["x"].arguments[0].ClearField("name")
+
+
+def _nested(model):
+    operation = _first(model, "conv")
+    for _ in range(9):
+        operation = operation.blocks.add().operations.add()
+
+
+def _first_weight(model):
+    constants = (op.attributes["val"] for op in _block(model).operations if op.type == "const")
+    return next(value for value in constants if value.WhichOneof("value") == "blobFileValue")
+
+
+def _unnamed_classes(model):
+    _first(model, "classify").inputs["classes"].arguments[0].name = "image"
+
+
+def _constant(shape, kind, **values):
+    """Change to a first constant of that shape and type, its values by the message's fields for them."""
+
+    def change(model):
+        value = next(op for op in _block(model).operations if op.type == "const").attributes["val"]
+        value.ClearField("type")
+        value.type.tensorType.dataType = getattr(Element, kind).number
+        value.type.tensorType.rank = len(shape)
+        for size in shape:
+            dimension = value.type.tensorType.dimensions.add()
+            if size is None:
+                dimension.unknown.variadic = False
+            else:
+                dimension.constant.size = size
+        value.ClearField("immediateValue")
+        value.immediateValue.tensor.SetInParent()
+        for field, held in values.items():
+            if field == "bytes":
+                value.immediateValue.tensor.bytes.values = held
+            else:
+                getattr(value.immediateValue.tensor, field).values.extend(held)
+
+    return change
+
+
+def _untyped(change):
+    return _message(
+        lambda m: change(next(op for op in _block(m).operations if op.type == "const").attributes["val"])
+    )
+
+
 def _wide_constant(model):
     value = next(op for op in _block(model).operations if op.type == "const").attributes["val"]
     dimension = value.type.tensorType.dimensions.add()
@@ -524,6 +726,62 @@ DAMAGE = {
         "has no value",
     ),
     "a huge constant": (_message(_wide_constant), "at most 2147483648 elements"),
+    "an input that is bound to nothing": (_message(_bindings), "an input of '.*' is bound to nothing"),
+    "deep blocks": (_message(_nested), "blocks are nested more than 8 deep"),
+    "weights off the grid": (
+        _message(lambda m: setattr(_first_weight(m).blobFileValue, "offset", 65)),
+        r"at offset 65 lies outside .* or off its grid of 64",
+    ),
+    "weights that are a list": (
+        _message(lambda m: setattr(_first_weight(m).type.listType.length.constant, "size", 1)),
+        "the weight '.*' is a listType; a tensor is accepted",
+    ),
+    "a constant without type": (_untyped(lambda v: v.ClearField("type")), "the value '.*' has no type"),
+    "a constant of no known type": (
+        _untyped(lambda v: setattr(v.type.tensorType, "dataType", 99)),
+        "the value '.*' has elements of unknown type 99",
+    ),
+    "a tensor that is stated as a list": (
+        _untyped(lambda v: setattr(v.type.listType.length.constant, "size", 1)),
+        "the constant '.*' holds a tensor, which does not fit its type",
+    ),
+    "a constant of open length": (
+        _message(_constant((None,), "INT32", ints=[1])),
+        r"the constant '.*' has type int32 \(\?\); a fixed shape is needed",
+    ),
+    "a constant with a byte too many": (
+        _message(_constant((2,), "FLOAT16", bytes=b"12345")),
+        r"the constant '.*' has 5 bytes, which float16 \(2\) does not take",
+    ),
+    "a constant with a value too few": (
+        _message(_constant((2,), "INT32", ints=[1])),
+        r"the constant '.*' holds 1 ints, which int32 \(2\) does not take",
+    ),
+    "a constant with no values": (
+        _message(_constant((2,), "INT32")),
+        r"the constant '.*' holds 0 None, which int32 \(2\) does not take",
+    ),
+    "text for numbers": (
+        _message(_constant((1,), "INT32", strings=["1"])),
+        r"holds 1 strings, which int32 \(1\) does not take",
+    ),
+    "fractions for whole numbers": (
+        _message(_constant((1,), "INT32", floats=[1.0])),
+        r"holds float32, which int32 \(1\) does not take",
+    ),
+    "numbers that are too large": (
+        _message(_constant((2,), "INT8", ints=[127, 128])),
+        "the constant '.*' holds values that int8 cannot",
+    ),
+    "two images": (
+        _message(lambda m: m.description.input.add().CopyFrom(m.description.input[0])),
+        "it takes 2 images; one is accepted",
+    ),
+    "an unknown colour space": (
+        _message(lambda m: setattr(m.description.input[0].type.imageType, "colorSpace", 99)),
+        "the image 'image' has colour space 99, which is unknown",
+    ),
+    "classes without names": (_message(_unnamed_classes), "classify '.*' names no classes"),
 }
 
 
@@ -536,6 +794,29 @@ def test_damage_is_refused_by_name(name, copied):
         read_package(copied)
 
     assert str(caught.value).startswith(f"{copied} is no usable .mlpackage: ")
+
+
+def _turned(model):
+    """The program's first factor minus the picture."""
+    operation = _first(model, "mul")
+    operation.type = "sub"
+    x, y = (operation.inputs[key].arguments[0] for key in ("x", "y"))
+    kept = type(x).FromString(x.SerializeToString())
+    x.CopyFrom(y)
+    y.CopyFrom(kept)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_turned, _constant((1, 3, 1, 1), "INT32", ints=[2, 2, 2])],
+    ids=["a number minus the picture", "whole numbers"],
+)
+def test_what_only_looks_like_a_normalisation_is_none(change, copied):
+    assert read_package(copied).image.scale != (1, 1, 1)
+    with _edited(copied) as model:
+        change(model)
+
+    assert read_package(copied).image.scale == (1, 1, 1)
 
 
 OPERATIONS = {

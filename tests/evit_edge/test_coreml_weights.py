@@ -11,6 +11,9 @@ from evit_converters.coreml.library import coremltools, internal
 from evit_converters.quiet import quiet
 from evit_edge.errors import ArtefactError
 from evit_edge.runtime.coreml import Encoding, Evaluator, Precision, decoded_weights, read_package
+from evit_edge.runtime.coreml.elements import Element, decode
+from evit_edge.runtime.coreml.encodings import decode_constexpr
+from evit_edge.runtime.coreml.program import Literal, NamedType, Operation, OtherType, TensorType
 
 SEED = 31
 BITS = {1: "uint1", 2: "uint2", 3: "uint3", 4: "uint4", 6: "uint6", 8: "uint8"}
@@ -381,3 +384,94 @@ def test_an_encoding_that_contradicts_itself_is_named(net, tmp_path):
 
     with pytest.raises(ArtefactError, match=r"constexpr_affine_dequantize '.*' cannot be decoded: \(16,\) values"):
         list(decoded_weights(read_package(tmp_path / "small.mlpackage")))
+
+
+def _tensor(array):
+    return Literal(TensorType(Element[array.dtype.name.upper()], array.shape), array)
+
+
+def _stored(kind, made, **parameters):
+    """A ``constexpr_`` operation as iOS 18 writes it: all parameters are inputs."""
+    inputs = {key: (value,) for key, value in parameters.items()}
+    return Operation(f"constexpr_{kind}", "w", inputs, (NamedType("w", made),), {})
+
+
+FOUR = TensorType(Element.FLOAT32, (4,))
+SCALE = _tensor(np.ones((1, 1), np.float32))
+PALETTE = _tensor(np.zeros((1, 4, 1), np.float32))
+CODES = _tensor(np.arange(4, dtype=np.uint8))
+SHAPE = _tensor(np.array([4], np.uint32))
+CONTRADICTIONS = {
+    "unknown": (_stored("hashed", FOUR), r"the encoding constexpr_hashed 'w' is unknown; constexpr_affine_dequan"),
+    "nothing to decode": (_stored("blockwise_shift_scale", FOUR, scale=SCALE), "it lacks 'data'"),
+    "a list": (
+        _stored("cast", OtherType("listType"), source_val=_tensor(np.zeros(4, np.float16))),
+        "its output is no tensor",
+    ),
+    "another shape": (
+        _stored("cast", FOUR, source_val=_tensor(np.zeros(3, np.float16))),
+        r"the weight constexpr_cast 'w' decodes to \(3,\), declared float32 \(4\)",
+    ),
+    "blocks that do not divide": (
+        _stored("blockwise_shift_scale", FOUR, data=CODES, scale=_tensor(np.ones(3, np.float32))),
+        r"\(3,\) blocks do not divide \(4,\)",
+    ),
+    "blocks of other axes": (
+        _stored("blockwise_shift_scale", FOUR, data=CODES, scale=SCALE),
+        r"\(1, 1\) blocks do not divide \(4,\)",
+    ),
+    "a table of three": (
+        _stored("lut_to_dense", FOUR, lut=_tensor(np.zeros(3, np.float32)), indices=CODES, shape=SHAPE),
+        "its table has 3 entries; a power of two from 2 to 256 is needed",
+    ),
+    "too many indices": (
+        _stored("lut_to_dense", FOUR, lut=_tensor(np.zeros(4, np.float32)), indices=CODES, shape=SHAPE),
+        "it has 4 bytes of indices; 4 of 2 bits take another number",
+    ),
+    "an index beyond the table": (
+        _stored("lut_to_dense", FOUR, lut=PALETTE, indices=_tensor(np.array([0, 1, 2, 4], np.uint8))),
+        r"its indices \(4,\) do not fit its table \(1, 4, 1\)",
+    ),
+    "vectors without an axis": (
+        _stored("lut_to_dense", FOUR, lut=_tensor(np.zeros((1, 4, 2), np.float32)), indices=CODES),
+        "its table holds vectors and no vector_axis says how they lie",
+    ),
+    "too long a mask": (
+        _stored("sparse_to_dense", FOUR, nonzero_data=_tensor(np.ones(1, np.float32)), mask=CODES, shape=SHAPE),
+        "its mask has 4 bytes; 4 bits take another number",
+    ),
+    "another number of places": (
+        _stored("sparse_to_dense", FOUR, nonzero_data=_tensor(np.ones(2, np.float32)), mask=CODES),
+        "it keeps 2 values and its mask has 3 places",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_contradictions_are_told_with_the_weights_name(name):
+    operation, message = CONTRADICTIONS[name]
+
+    with pytest.raises(ArtefactError, match=message) as caught:
+        decode_constexpr(operation, {})
+
+    assert operation.title in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("element", "dtype"),
+    [
+        (Element.FLOAT8E4M3FN, torch.float8_e4m3fn),
+        (Element.FLOAT8E5M2, torch.float8_e5m2),
+        (Element.BFLOAT16, torch.bfloat16),
+    ],
+    ids=str,
+)
+def test_small_floats_are_those_of_torch(element, dtype):
+    """Every code there is."""
+    codes = np.arange(2**element.bits, dtype=f"<u{element.bits // 8}")
+
+    found = decode(codes.tobytes(), element, len(codes))
+
+    expected = torch.from_numpy(codes.view(np.int16 if element.bits == 16 else np.uint8)).view(dtype).float()
+    np.testing.assert_array_equal(found, expected.numpy())
+    assert element.numpy == np.float32

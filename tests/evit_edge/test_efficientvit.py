@@ -85,6 +85,11 @@ def test_sizes_out_of_range_are_refused(size: int) -> None:
         variant("m0").adapted(image_size=size)
 
 
+def test_a_classifier_of_no_class_is_refused() -> None:
+    with pytest.raises(RequestError, match="0 classes given; at least 1 is needed"):
+        variant("m0").adapted(num_classes=0)
+
+
 def test_unknown_variant_names_the_known() -> None:
     with pytest.raises(RequestError, match="efficientvit_m5"):
         variant("efficientvit_m6")

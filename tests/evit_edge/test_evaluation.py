@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from evit_edge.errors import DataError, OutputError
-from evit_edge.evaluation.dataset import label_photos, parse_aliases
+from evit_edge.evaluation.dataset import LabelledPhotos, label_photos, parse_aliases
 from evit_edge.evaluation.picture import draw_confusion
 from evit_edge.evaluation.prediction import best_classes, predict
 from evit_edge.evaluation.report import OTHER, report
@@ -117,6 +117,16 @@ def test_labels_that_are_missing_or_double_are_refused(colour_model, evaluated, 
         evaluated(open_runner(colour_model, labels=("red", "blue", "blue")), aliases={"green": "red"})
     with pytest.raises(DataError, match="FOLDER=LABEL"):
         parse_aliases(["verde"])
+    content = colour_model.read_bytes()
+    (tmp_path / "bare.tflite").write_bytes(content[: content.rindex(b"PK\x03\x04")])
+    with pytest.raises(DataError, match=r"bare\.tflite carries no labels; give them with --labels FILE"):
+        evaluated(open_runner(tmp_path / "bare.tflite"))
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_every_photo_has_a_class(count, coffee_jpg):
+    with pytest.raises(DataError, match=rf"{count} photos with \({1 if count else 0},\) classes given"):
+        LabelledPhotos(("cup",), (coffee_jpg,) * count, np.zeros(1 if count else 0, np.int64))
 
 
 def test_equal_scores_rank_by_class():

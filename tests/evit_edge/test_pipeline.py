@@ -262,6 +262,12 @@ def test_tflite_takes_the_mode(quantization: str, photos_are_needed: bool) -> No
     assert needs_ranges(Target.TFLITE, request.quantization) == photos_are_needed
 
 
+@pytest.mark.parametrize("changes", [{"samples": 0}, {"seed": -1}])
+def test_a_sample_has_photos_and_a_seed(changes: dict[str, int]) -> None:
+    with pytest.raises(RequestError, match="at least 1 and 0 are needed"):
+        ConvertRequest(Path("out"), quantization=Quantization.INT8, calibration=(Path("photos"),), **changes)
+
+
 def test_calibration_without_int8_is_refused(photo_folder: Path) -> None:
     with pytest.raises(RequestError, match="serves integer activations"):
         ConvertRequest(output=Path(), calibration=(photo_folder,))

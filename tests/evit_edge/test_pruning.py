@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from evit_edge.analysis.channel_gates import importances
-from evit_edge.analysis.channels import prune_in_steps
+from evit_edge.analysis.channels import ChannelsRequest, prune_in_steps
 from evit_edge.analysis.channels_report import ChannelGroup, ChannelKind, kept_channels
 from evit_edge.cli.main import app
 from evit_edge.errors import RequestError
@@ -259,6 +259,34 @@ def test_what_cannot_be_pruned_is_refused() -> None:
         KeptChannels("stages.0.blocks.0.ffn0", hidden=(3, 1))
     with pytest.raises(RequestError, match="needed"):
         prune(model, [KeptChannels("stages.0.blocks.0.ffn0")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"photos": ()}, "no photos given"),
+        ({"steps": 0}, "at least 1, 1, 1 and 0"),
+        ({"seed": -1}, "seed -1 given"),
+    ],
+)
+def test_requests_that_cannot_be_met(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        ChannelsRequest(**{"weights": "everyday", "photos": (Path("photos"),), **changes})
+
+
+def test_a_table_alone_tells_of_photos_that_were_left_out(
+    m0_checkpoint: Path, colour_photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for label, colour in (("cup", "red"), ("cat", "green"), ("rocket", "blue")):
+        (colour_photos / colour).rename(colour_photos / label)
+    (colour_photos / "cat" / "broken.png").write_text("no photo")
+    options = ["--photos", str(colour_photos), "--count", "31", "--steps", "1"]
+    result = CliRunner().invoke(app, ["analyze", "channels", str(m0_checkpoint), *options])
+    assert result.exit_code == 0, result.output
+    assert "50.0 % of the channels kept, by importance on 30 photos" in result.stdout
+    assert "1 photos could not be read" in result.output
+    assert "holds the pruned network" not in result.stdout
 
 
 def test_train_ablated_analyze_prune_tune_and_convert(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evit_edge.classification import classify
 from evit_edge.errors import ArtefactError, CheckpointError, DataError, RequestError
 from evit_edge.manifest import manifest_path, write_manifest
 from evit_edge.preprocessing import Preprocessing
@@ -20,7 +21,10 @@ from evit_edge.runtime import (
     probabilities,
     read_labels,
 )
+from evit_edge.runtime.engines import open_interpreter
 from evit_edge.runtime.info import RuleSource
+from evit_edge.runtime.shapes import check_scores, picture_layout
+from evit_edge.tensors import TensorSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMS = ("uint8-nhwc-probabilities", "float32-nchw-logits", "float32-nhwc-probabilities", "int8-nhwc-logits")
@@ -158,6 +162,39 @@ def test_labels_that_do_not_fit_and_no_threads_are_refused(colour_model):
         open_runner(colour_model, labels=("a", "b"))
     with pytest.raises(RequestError, match="0 threads"):
         open_runner(colour_model, threads=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 32, 31), (1, 32, 31, 3), (1, 32, 32), (2, 32, 32, 3)])
+def test_an_input_that_is_no_square_picture_is_refused(shape):
+    with pytest.raises(ArtefactError, match=r"net\.tflite takes uint8 \(.*\); one square RGB picture is accepted"):
+        picture_layout(TensorSpec("x", shape, "uint8"), Path("net.tflite"))
+
+
+@pytest.mark.parametrize("shape", [(), (1, 0), (2, 5), (1, 7, 7, 5)])
+def test_an_output_that_is_not_a_score_per_class_is_refused(shape):
+    with pytest.raises(ArtefactError, match=r"net\.tflite answers with \(.*\); one score per class"):
+        check_scores(TensorSpec("y", shape, "float32"), Path("net.tflite"))
+
+
+def test_a_rule_of_another_size_is_refused(m0_checkpoint):
+    from evit_edge.models.checkpoints import load_checkpoint
+    from evit_edge.runtime.torch_checkpoint import TorchRunner
+
+    checkpoint = load_checkpoint(m0_checkpoint)
+    other = replace(checkpoint, preprocessing=Preprocessing(image_size=64))
+    with pytest.raises(CheckpointError, match="takes 128 px and its rule cuts 64 px"):
+        TorchRunner(other, m0_checkpoint)
+
+
+def test_what_the_engine_refuses_is_told_in_its_words():
+    with pytest.raises(ArtefactError, match=r"x\.tflite is no usable \.tflite file: ai-edge-litert says .+"):
+        open_interpreter(Path("x.tflite"), 1, content=b"\x1c\0\0\0TFL3" + bytes(64))
+
+
+@pytest.mark.parametrize("top", [0, -1])
+def test_at_least_one_class_is_named(colour_model, coffee_jpg, top):
+    with pytest.raises(RequestError, match=f"the best {top} classes asked for; at least 1 is needed"):
+        classify(open_runner(colour_model), coffee_jpg, top)
 
 
 @pytest.mark.parametrize(

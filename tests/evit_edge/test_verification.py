@@ -88,6 +88,20 @@ def test_a_manifest_given_in_memory_is_held_against_the_file(m0_artefact, change
     assert [failed.name for failed in report.failed] == [gate]
 
 
+def test_pieces_that_are_not_stated_are_not_compared(m0_artefact):
+    manifest = read_manifest(manifest_path(m0_artefact))
+    manifest = replace(manifest, artefact=replace(manifest.artefact, partitions=None))
+    gates = {gate.name: gate for gate in verify(VerifyRequest(m0_artefact, manifest=manifest)).gates}
+    assert gates["partitions"] == Gate.skip("partitions", "the manifest states none", "as stated")
+
+
+def test_weights_of_another_number_of_classes_are_refused(m0_artefact, m0_checkpoint):
+    manifest = read_manifest(manifest_path(m0_artefact))
+    manifest = replace(manifest, source=replace(manifest.source, num_classes=7))
+    with pytest.raises(RequestError, match=r"has 5 classes and random\.tflite 7; give the weights that it was"):
+        verify(VerifyRequest(m0_artefact, manifest=manifest, weights=m0_checkpoint))
+
+
 def test_noise_on_the_answers_fails_each_kinds_gates(m0_artefact):
     golden = read_golden(golden_path(m0_artefact))
     manifest = read_manifest(manifest_path(m0_artefact))

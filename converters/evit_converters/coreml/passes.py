@@ -21,9 +21,10 @@ from coremltools.optimize.coreml._quantization_passes import linear_quantize_wei
 
 from evit_converters.coreml.encoding import int8_per_channel, palette
 
-# It turns multiply-add into batch_norm, and adds an epsilon to a variance that was exact: every value shrinks by
-# up to 5e-6 of itself.
-INEXACT_PASSES = frozenset({"common::fuse_elementwise_to_batchnorm"})
+# The first turns multiply-add into batch_norm, and adds an epsilon to a variance that was exact: every value
+# shrinks by up to 5e-6 of itself. The second negates a constant that is taken from a convolution in place, for
+# all that read it and each time it runs: the constant is added instead.
+INEXACT_PASSES = frozenset({"common::fuse_elementwise_to_batchnorm", "common::fuse_conv_bias"})
 
 # What is left to do after a change: constants that nobody reads; equal constants, operations and names.
 SWEEP = [

@@ -237,8 +237,8 @@ class Evaluator:
             values |= made
             if observe is not None:
                 for name, value in made.items():
-                    if isinstance(value.data, Tensor):
-                        observe(name, value.data if value.batched or not axis else value.data.unsqueeze(0))
+                    data = self._tensor(value.data)
+                    observe(name, data if value.batched or not axis else data.unsqueeze(0))
             for name in self._last_use.get(number, ()):
                 if name not in wanted:
                     values.pop(name, None)

@@ -1,4 +1,4 @@
-"""Three defects of coremltools 9.0, each let happen and found in the saved file."""
+"""Four defects of coremltools 9.0, each let happen and found in the saved file."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def squares(photos) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def converted(normalised, tmp_path_factory):
-    """Function: the network through coremltools' passes, all of them or without some."""
+    """Function: a network through coremltools' passes, all of them or without some."""
     library = pytest.importorskip("evit_converters.coreml.library")
     from evit_converters.quiet import quiet
 
-    ct, folder = library.coremltools(), tmp_path_factory.mktemp("normalised")
+    ct, folder = library.coremltools(), tmp_path_factory.mktemp("converted")
 
-    def convert(precision: str, without: set[str]):
-        path = folder / f"{precision}-{len(without)}.mlpackage"
+    def convert(precision: str, without: set[str], module=normalised):
+        path = folder / f"{type(module).__name__}-{precision}-{len(without)}.mlpackage"
         pipeline = ct.PassPipeline()
         pipeline.remove_passes(without)
         with quiet():
-            exported = torch.export.export(normalised, (torch.zeros(1, 3, SIDE, SIDE),)).run_decompositions({})
+            exported = torch.export.export(module, (torch.zeros(1, 3, SIDE, SIDE),)).run_decompositions({})
             ct.convert(
                 exported,
                 inputs=[ct.ImageType(name="image", shape=(1, 3, SIDE, SIDE), scale=1 / 255)],
@@ -118,3 +118,26 @@ def test_c_ranges_of_the_last_sample_only(tiny_package, tiny_values, tiny_ranges
     assert " of 94: quantize 'quantize_" in found["activation ranges"]
     assert "image_to_fp16 has " in found["activation ranges"]
     assert "outside" in failed(proved(path))["clipping"], "without the ranges, the pictures tell"
+
+
+class Shifted(torch.nn.Module):
+    """A constant for each channel is added to one convolution and taken from another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.pointwise = torch.nn.Conv2d(3, 16, 3, bias=False), torch.nn.Conv2d(16, 16, 1)
+        self.shift = torch.nn.Parameter(torch.randn(1, 16, 1, 1))
+        self.head = torch.nn.Linear(16, 5)
+
+    def forward(self, image):
+        return self.head((self.pointwise((self.stem(image) + self.shift).relu()) - self.shift).mean((2, 3)))
+
+
+def test_d_a_constant_is_added_that_was_to_be_taken_away(converted, squares, failed):
+    torch.manual_seed(0)
+    module = Shifted().eval()
+    path = converted("FLOAT16", {"common::fuse_elementwise_to_batchnorm"}, module)
+    network = Network(module, image_size=SIDE, mean=(0, 0, 0), std=(1, 1, 1))
+    found = failed(prove(path, network, squares, claims=CLAIMS))
+    assert found["stored weights"].startswith("1 of 6: ")  # what is added to the other is right
+    assert "is off pointwise.bias with shift folded in by " in found["stored weights"]

@@ -131,3 +131,40 @@ def test_what_cannot_be_proved_is_refused(gated, gated_package, gated_network, s
         prove(gated_package(coreml.ComputePrecision.FLOAT16), gated_network, squares[:, :16])
     with pytest.raises(RequestError, match="factors above 0"):
         Limits(graph=0)
+
+
+class Shifted(nn.Module):
+    """A standardised weight; constants that are added, taken away, a limit, and a number for each place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.pointwise = nn.Conv2d(3, 16, 3, bias=False), nn.Conv2d(16, 16, 1)
+        self.shift = nn.Parameter(torch.randn(1, 16, 1, 1))
+        self.places = nn.Parameter(torch.rand(1, 16, 15, 15))
+        self.register_buffer("floor", torch.full((1, 16, 1, 1), -0.5), persistent=False)
+        self.head = nn.Linear(16, 7)
+
+    def forward(self, image):
+        weight = self.stem.weight - self.stem.weight.mean((1, 2, 3), keepdim=True)
+        x = nn.functional.conv2d(image, weight, None, 2) + self.shift  # (1, 16, 15, 15)
+        x = self.pointwise(torch.maximum(x, self.floor)) - self.shift
+        return self.head((x * self.places).mean((2, 3)))
+
+
+def test_weights_and_biases_that_are_computed_are_found(squares, failed, edited, tmp_path):
+    torch.manual_seed(0)
+    module = Shifted().eval()
+    half = (0.5, 0.5, 0.5)
+    interface = coreml.Interface(image_size=SIDE, mean=half, std=half, output_kind=coreml.OutputKind.LOGITS)
+    coreml.save(coreml.export(module, interface, target=coreml.DeploymentTarget.IOS15), tmp_path / "s.mlpackage")
+    network = Network(module, image_size=SIDE, mean=half, std=half)
+
+    report = prove(tmp_path / "s.mlpackage", network, squares, claims=CLAIMS)
+    assert report.passed, failed(report)
+
+    package = edited(tmp_path / "s.mlpackage")
+    weight = package.of_type("conv")[0].inputs["weight"].arguments[0].name
+    package.array(weight)[3] *= 2
+    found = failed(prove(package.save(), network, squares, claims=CLAIMS))
+    assert found["stored weights"].startswith(f"1 of 8: {weight} ")
+    assert "off stem.weight" in found["stored weights"]

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from evit_edge.errors import ArtefactError
+
 
 def test_an_honest_package_passes_far_from_every_limit(tiny_package, proved, failed):
     report = proved(tiny_package("fp16"))
@@ -62,6 +64,10 @@ def shuffled_metadata(package) -> None:
     )
 
 
+def fewer_labels_in_the_metadata(package) -> None:
+    package.spec.description.metadata.userDefined["labels"] = json.dumps(("cup", "cat"))
+
+
 def raised_specification(package) -> None:
     package.spec.specificationVersion = 9
 
@@ -85,6 +91,7 @@ def removed_softmax(package) -> None:
         pytest.param(wrong_scale, "scale", "0.003921569", id="scale of an unnormalised image"),
         pytest.param(shuffled_labels, "labels", "another order; the first at class 0: 'cat' instead", id="labels"),
         pytest.param(shuffled_metadata, "labels of the metadata", "the first at class 0: 'camera'", id="metadata"),
+        pytest.param(fewer_labels_in_the_metadata, "labels of the metadata", "^2$", id="fewer in the metadata"),
         pytest.param(other_size, "input size", "127x128", id="size"),
         pytest.param(raised_specification, "specification", "9 with operations of iOS17", id="specification"),
         pytest.param(removed_softmax, "output kind", "logits .* the softmax is missing", id="softmax removed"),
@@ -96,3 +103,48 @@ def test_a_fault_of_the_interface_fails_its_gate(tiny_package, proved, failed, e
     found = failed(proved(package.save()))
     assert gate in found
     assert re.search(culprit, found[gate])
+
+
+def test_a_classifier_needs_no_labels_in_its_metadata(tiny_package, proved, failed, edited):
+    package = edited(tiny_package("fp16"))
+    del package.spec.description.metadata.userDefined["labels"]
+    report = proved(package.save())
+    assert report.passed, failed(report)
+    assert "labels of the metadata" not in {gate.name for gate in report.gates}
+
+
+def grey(package) -> None:
+    image = package.spec.description.input[0].type.imageType
+    image.colorSpace = image.GRAYSCALE
+
+
+def two_scores(package) -> None:
+    function = package.spec.mlProgram.functions["main"]
+    block = function.block_specializations[function.opset]
+    block.operations.remove(package.of_type("classify")[0])
+    del block.outputs[:]
+    block.outputs.extend(operation.outputs[0].name for operation in package.of_type("relu")[:2])
+    description = package.spec.description
+    del description.output[1:]
+    description.output[0].name = block.outputs[0]
+    description.output[0].type.multiArrayType.shape.append(1)
+    description.ClearField("predictedFeatureName")
+    description.ClearField("predictedProbabilitiesName")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [(grey, "takes no colour image"), (two_scores, "has outputs .*; one with scores is accepted")],
+)
+def test_what_is_no_classifier_of_photos_is_refused(tiny_package, proved, edited, fault, message):
+    package = edited(tiny_package("fp16"))
+    fault(package)
+    with pytest.raises(ArtefactError, match=message):
+        proved(package.save())
+
+
+def test_only_public_names_are_found():
+    from evit_edge.verification import coreml
+
+    with pytest.raises(AttributeError, match=r"'evit_edge.verification.coreml' has no attribute 'nothing'"):
+        coreml.nothing  # noqa: B018

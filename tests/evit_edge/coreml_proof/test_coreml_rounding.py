@@ -80,3 +80,31 @@ def test_values_beyond_float16_are_named(tmp_path, photos, failed, precision):
     else:
         assert "NaN or infinity in the declared precision, first in conv 'conv2d" in found["activations"]
         assert found["first wrong operation"].startswith("conv 'conv2d_cast_fp16': relative error inf")
+
+
+class Nearest(torch.nn.Module):
+    """Distances to prototypes, which have no half form on a CPU; parts, places and types on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 12, 4, 4)
+        self.register_buffer("shift", torch.randn(6), persistent=False)
+        self.prototypes = torch.nn.Parameter(torch.randn(5, 6))
+
+    def forward(self, image):
+        x, gate = self.stem(image).mean((2, 3)).chunk(2, dim=1)  # (1, 6) each
+        x = x.index_select(1, torch.argsort(self.shift)) + self.shift * gate.softmax(-1, dtype=torch.float32)
+        return -torch.cdist(x.to(self.prototypes.dtype), self.prototypes)
+
+
+def test_a_network_without_a_half_form_is_rounded_after_each_operation(photos):
+    torch.manual_seed(0)
+    network = Network(Nearest().eval(), image_size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    pictures = np.stack([np.ascontiguousarray(photos[name][:32, :32]) for name in ("astronaut", "cat")])
+
+    rounded, how = network.half_logits(pictures)
+
+    truth = network.logits(pictures)
+    assert how == "torch rounded to half after each operation"
+    assert torch.equal(rounded, rounded.half().double())
+    assert 2.0**-14 < float((rounded - truth).norm() / truth.norm()) < 2.0**-8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -15,15 +16,19 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
+from evit_calibration.cache import CalibrationCache  # noqa: E402
+from evit_calibration.ranges import Estimator, RangeRule, TensorRange  # noqa: E402
 from evit_edge.cli.main import app  # noqa: E402
 from evit_edge.errors import ArtefactError, OutputError, RequestError  # noqa: E402
 from evit_edge.files import sha256_of, size_of  # noqa: E402
 from evit_edge.golden import Golden, write_golden  # noqa: E402
 from evit_edge.manifest import (  # noqa: E402
     ArtefactEntry,
+    CalibrationEntry,
     Manifest,
     Quantization,
     SourceEntry,
+    calibration_path,
     golden_path,
     manifest_path,
     read_manifest,
@@ -222,3 +227,61 @@ def test_what_cannot_be_replayed_is_refused(artefact, tmp_path):
     with pytest.raises(ArtefactError, match="golden vectors"):
         write_replay(path, tmp_path / "golden")
     assert not (tmp_path / "golden").exists()
+
+
+def test_a_table_says_who_answered(artefact, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    outcome = CliRunner().invoke(app, ["verify", str(artefact())])
+    assert outcome.exit_code == 0, outcome.output
+    assert REMARK in outcome.stdout
+
+
+@pytest.mark.parametrize("checked", ["alone", "with weights", "replayed"])
+def test_golden_vectors_of_another_size_or_number_of_classes(
+    artefact, tiny_checkpoint, pictures, tmp_path, checked
+):
+    path = artefact()
+    small, logits = np.ascontiguousarray(pictures[:, ::2, ::2]), np.zeros((len(pictures), 7), np.float32)
+    if checked == "alone":
+        report = verify(VerifyRequest(path, golden=Golden(small, logits)))
+        assert {gate.name: gate.measured for gate in report.failed} == {"golden": "64 px"}
+        report = verify(VerifyRequest(path, golden=Golden(pictures, logits)))
+        assert {gate.name: gate.measured for gate in report.failed} == {"golden": "(4, 5) answers, or not finite"}
+    elif checked == "with weights":
+        report = verify(VerifyRequest(path, golden=Golden(pictures, logits), checkpoint=tiny_checkpoint))
+        assert {gate.name: gate.measured for gate in report.failed} == {"golden of weights": "7 classes"}
+    else:
+        write_golden(golden_path(path), Golden(small, logits))
+        with pytest.raises(ArtefactError, match=r"takes no pictures of \(64, 64\), as its golden vectors hold"):
+            write_replay(path, tmp_path / "golden")
+
+
+@pytest.mark.parametrize("beside", ["nothing", "its ranges", "other ranges", "damage"])
+def test_the_ranges_beside_a_package_are_those_of_its_manifest(artefact, tiny_checkpoint, tiny_ranges, beside):
+    path = artefact()
+    cache = CalibrationCache(
+        model_sha256="1" * 64,
+        photos_sha256="2" * 64,
+        samples=4,
+        seed=0,
+        rule=RangeRule(Estimator.MINMAX),
+        ranges={name: TensorRange(low, high) for name, (low, high) in tiny_ranges.items()},
+        tool_version="0",
+    )
+    sha256 = hashlib.sha256(cache.to_json().encode()).hexdigest()
+    manifest = read_manifest(manifest_path(path))
+    manifest = replace(manifest, calibration=CalibrationEntry(sha256, 4, 0, "minmax"))
+    match beside:
+        case "its ranges":
+            cache.save(calibration_path(path))
+        case "other ranges":
+            replace(cache, samples=5).save(calibration_path(path))
+        case "damage":
+            calibration_path(path).write_text("{")
+    request = VerifyRequest(path, manifest=manifest, checkpoint=tiny_checkpoint)
+    if beside == "damage":
+        with pytest.raises(ArtefactError, match=r"calibration.*cannot be read"):
+            verify(request)
+    else:
+        wanted = {"nothing": "skipped", "its ranges": "passed", "other ranges": "failed"}[beside]
+        assert statuses(verify(request))["calibration"] == wanted
