@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import types
 import typing
@@ -50,11 +51,12 @@ def _object(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
     definitions[kind.__name__] = {}  # before its fields: one of them may refer back
     hints = typing.get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(typing.cast(Any, kind))]
-    told = _attributes(kind.__doc__ or "")
+    docstring = inspect.getdoc(kind) or ""  # without the indentation, which Python 3.13 takes off and 3.11 leaves
+    told = _attributes(docstring)
     properties = {name: {**_of(hints[name], definitions), **_described(told.get(name))} for name in names}
     definitions[kind.__name__] = {
         "type": "object",
-        "description": (kind.__doc__ or "").strip().splitlines()[0],
+        "description": docstring.splitlines()[0],
         "properties": properties,
         "required": names,
         "additionalProperties": False,
@@ -88,7 +90,7 @@ def _attributes(docstring: str) -> dict[str, str]:
     told: dict[str, str] = {}
     name = ""
     for line in section.splitlines():
-        if line.startswith(" " * 8) and not line.startswith(" " * 9) and ":" in line:
+        if line.startswith(" " * 4) and not line.startswith(" " * 5) and ":" in line:
             name, _, text = (part.strip() for part in line.partition(":"))
             told[name] = text
         elif line.strip() and name:
