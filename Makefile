@@ -22,7 +22,7 @@ help:
 	@echo "make demo    install, convert the shipped model to int8, verify it, classify a photo"
 	@echo "make test    install what tests need, run all tests"
 	@echo "make coverage  which branches the tests took, after make test COVERAGE=1; fails below $(LEAST_COVERAGE) %"
-	@echo "make mutants  whether the tests of statistics, integers and budgets notice small changes (an hour)"
+	@echo "make mutants  whether the tests of statistics, integers and budgets notice small changes (ten minutes)"
 	@echo "make app-test  the part of make test that is the app's, in a browser where there is one"
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make format  let ruff format and mend"
