@@ -73,7 +73,8 @@ def unions() -> dict[str, list[str]]:
     """Every union's tables, in the order of their numbers."""
     found = {}
     for name in sorted(set(UNIONS.values())):
-        members = {value: key for key, value in vars(getattr(generated, name)).items() if isinstance(value, int)}
+        named = vars(getattr(generated, name)).items()
+        members = {value: key for key, value in named if isinstance(value, int) and not key.startswith("__")}
         found[name] = [members[i] for i in range(len(members))]
     return found
 

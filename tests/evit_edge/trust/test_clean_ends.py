@@ -35,6 +35,17 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
+@pytest.fixture
+def many(data, tmp_path):
+    """The same photos over and over, for as long as no test waits."""
+    for photo in data.rglob("*.png"):
+        folder = tmp_path / "many" / photo.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for i in range(100):
+            (folder / f"{i}-{photo.name}").hardlink_to(photo)
+    return tmp_path / "many"
+
+
 def descendants(pid: int) -> list[int]:
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -59,7 +70,7 @@ STAGES = {
     "train, while it imports": ("train {data} --output {out} --batch-size 4 --workers 2", 1.0, True),
     "train, while it works": ("train {data} --output {out} --batch-size 4 --workers 2 --epochs 1000", 7.0, True),
     "train, kill -INT": ("train {data} --output {out} --batch-size 4 --workers 2 --epochs 1000", 6.0, False),
-    "evaluate": ("evaluate {m0} --data {data} --threads 1", 2.5, True),
+    "evaluate": ("evaluate {m0} --data {many} --threads 1", 2.5, True),
 }
 
 
@@ -71,8 +82,8 @@ def temporary():
 
 
 @pytest.mark.parametrize(("words", "after_s", "group"), STAGES.values(), ids=STAGES)
-def test_ctrl_c(words, after_s, group, data, m0_checkpoint, tmp_path, temporary):
-    names = {"m0": m0_checkpoint, "out": tmp_path / "out", "data": data}
+def test_ctrl_c(words, after_s, group, many, m0_checkpoint, tmp_path, temporary):
+    names = {"m0": m0_checkpoint, "out": tmp_path / "out", "data": many.parent / "data", "many": many}
     environment = {**os.environ, "PYTHONPATH": PATHS, "TMPDIR": str(temporary)}
     if after_s < 2:  # coverage, which Python then starts before all else, swallows a Ctrl-C while it imports
         environment.pop("COVERAGE_PROCESS_CONFIG", None)
