@@ -59,7 +59,7 @@ def label_photos(
     classes = tuple(sorted({label for label, _ in found}))
     paths, truth = [], []
     for label, folder in found:
-        photos = _photos(folder)
+        photos = photos_of_class(folder)
         paths += photos
         truth += [classes.index(label)] * len(photos)
     if not paths:
@@ -106,7 +106,8 @@ def _class_folders(folder: Path) -> list[Path]:
     return inside
 
 
-def _photos(folder: Path) -> list[Path]:
+def photos_of_class(folder: Path) -> list[Path]:
+    """The photos below a class folder, sorted; hidden ones are left out, and there may be none."""
     try:
         return list_photos(folder)
     except PhotosError:  # a class without photos is no mistake; no photos at all is, and is told by the caller

@@ -17,9 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from evit_calibration.errors import PhotosError
-from evit_calibration.photos import list_photos
 from evit_edge.errors import DataError, RequestError
+from evit_edge.evaluation.dataset import photos_of_class
 from evit_edge.images import read_rgb
 from evit_edge.preprocessing import Preprocessing, UInt8Image
 from evit_edge.training.config import TrainConfig
@@ -88,11 +87,8 @@ def find_photos(config: TrainConfig) -> Split:
 
 def _gather(folder: Path, aliases: dict[str, str], into: dict[str, list[Path]]) -> None:
     for class_folder in sorted(path for path in folder.glob("[!.]*") if path.is_dir()):
-        try:
-            paths = list_photos(class_folder)
-        except PhotosError:  # a folder without photos is no class
-            continue
-        into.setdefault(aliases.get(class_folder.name, class_folder.name), []).extend(paths)
+        if paths := photos_of_class(class_folder):
+            into.setdefault(aliases.get(class_folder.name, class_folder.name), []).extend(paths)
 
 
 def _hold_out(paths: list[Path], config: TrainConfig) -> tuple[list[Path], list[Path]]:
